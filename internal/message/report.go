@@ -1,0 +1,65 @@
+package message
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Format names the shape in which a report came.
+type Format string
+
+// The formats.
+const (
+	FormatARF  Format = "arf"  // multipart/report; report-type=feedback-report (RFC 5965 and drafts)
+	FormatJMRP Format = "jmrp" // Microsoft's multipart/mixed with one message/rfc822
+	FormatDSN  Format = "dsn"  // RFC 3464
+)
+
+// Report is a complaint or a bounce as read, before any judgement. A field is empty
+// where neither the report nor the returned original has it.
+type Report struct {
+	Format       Format
+	From         string    // address in From of the report itself
+	MessageID    string    // of the report itself
+	Date         time.Time // of the report itself
+	FeedbackType string    // "abuse", ...; "" for a DSN
+	UserAgent    string
+	Version      string
+	SourceIP     netip.Addr // that the provider saw handing the mail over
+	Arrival      time.Time  // Arrival-Date or Received-Date
+	OriginalFrom string     // Original-Mail-From, brackets removed
+	OriginalTo   []string   // Original-Rcpt-To, brackets removed; may be redacted
+	OriginalEnv  string     // Original-Envelope-Id
+	ReportingMTA string
+	Reported     []string          // Reported-Domain
+	AuthResults  []string          // Authentication-Results of the report part
+	Incidents    int               // 1 where not given
+	Fields       []Field           // all fields of the report part, in order
+	Recipients   []DSNRecipient    // of a DSN
+	Original     *Original         // what was returned of the mail; nil where nothing was
+	Derived      map[string]string // field name -> where its value was taken from, for those not stated
+}
+
+// Field is a header field: the name as spelt, the value unfolded and trimmed.
+type Field struct {
+	Name  string
+	Value string
+}
+
+// Original is the returned mail, or its header.
+type Original struct {
+	Header     []Field
+	HeaderOnly bool
+	Body       []byte // at most the first 64 KiB
+	Size       int64  // of what was returned
+}
+
+// DSNRecipient is one per-recipient group of a DSN (RFC 3464, section 2.3).
+type DSNRecipient struct {
+	Original   string // Original-Recipient without its type
+	Final      string // Final-Recipient without its type
+	Action     string // failed, delayed, delivered, relayed, expanded
+	Status     string // "5.1.1"
+	RemoteMTA  string
+	Diagnostic string
+}

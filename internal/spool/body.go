@@ -1,0 +1,4 @@
+package spool
+
+// Body is a message body on its way into the spool.
+type Body struct{}
