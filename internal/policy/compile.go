@@ -1,0 +1,246 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+)
+
+// predicate answers one condition for one message.
+type predicate func(*env) Result
+
+func truth(b bool) Result {
+	if b {
+		return Yes
+	}
+	return No
+}
+
+// compiler turns syntax trees into predicates and gathers every fault on the way.
+type compiler struct {
+	problems
+	topology *Topology
+	filters  []Filter
+	assert   bool            // compiling an assert
+	tags     map[string]bool // that some filter sets
+}
+
+// operand is a checked expression that is not a condition.
+type operand struct {
+	kind    kind
+	pos     Pos
+	def     fieldDef // of a field
+	header  string   // of header("X"), lower case
+	literal any      // of a constant: string, int64, bool
+}
+
+// condition compiles an expression that must be a condition. It always returns a
+// predicate; where there were faults it is never run.
+func (c *compiler) condition(x Expr) predicate {
+	switch x := x.(type) {
+	case *Not:
+		p := c.condition(x.X)
+		return func(e *env) Result { return -p(e) }
+	case *Binary:
+		if x.Op == And || x.Op == Or {
+			return c.junction(x)
+		}
+		return c.comparison(x)
+	case *Call:
+		return c.call(x)
+	case *Literal:
+		if b, ok := x.Value.(bool); ok {
+			r := truth(b)
+			return func(*env) Result { return r }
+		}
+	case *Field:
+		if o, ok := c.operand(x); ok {
+			if o.kind == kindBool {
+				flag := o.def.flag
+				return func(e *env) Result { return truth(flag(e)) }
+			}
+			c.add(x.Pos, x.Name, fmt.Sprintf("%s is %s, not a condition", x.Name, o.kind), "compare it, as in "+x.Name+` == "..."`)
+		}
+		return never
+	}
+	c.add(x.Position(), "", "not a condition", "a condition is a comparison, a function such as in(), or true")
+	return never
+}
+
+func never(*env) Result { return Unknown }
+
+// junction is && or ||, in strong three-valued logic: and is the least of both, or
+// the greatest.
+func (c *compiler) junction(x *Binary) predicate {
+	l, r := c.condition(x.L), c.condition(x.R)
+	if x.Op == And {
+		return func(e *env) Result {
+			a := l(e)
+			if a == No {
+				return No
+			}
+			return min(a, r(e))
+		}
+	}
+	return func(e *env) Result {
+		a := l(e)
+		if a == Yes {
+			return Yes
+		}
+		return max(a, r(e))
+	}
+}
+
+// operand checks a field, a header or a constant.
+func (c *compiler) operand(x Expr) (operand, bool) {
+	switch x := x.(type) {
+	case *Literal:
+		switch v := x.Value.(type) {
+		case string:
+			return operand{kind: kindString, pos: x.Pos, literal: v}, true
+		case int64:
+			return operand{kind: kindInt, pos: x.Pos, literal: v}, true
+		case bool:
+			return operand{kind: kindBool, pos: x.Pos, literal: v}, true
+		}
+	case *Field:
+		d, ok := lookupField(x.Name)
+		if !ok {
+			c.add(x.Pos, x.Name, fmt.Sprintf("unknown field %q", x.Name), didYouMean(x.Name, FieldNames()))
+			return operand{}, false
+		}
+		if d.assert && !c.assert {
+			c.add(x.Pos, x.Name, x.Name+" can be read in an assert only", "")
+			return operand{}, false
+		}
+		return operand{kind: d.kind, pos: x.Pos, def: d}, true
+	case *Call:
+		if x.Func == "header" {
+			name, ok := c.constant(x, 0, "header")
+			return operand{kind: kindHeader, pos: x.Pos, header: strings.ToLower(name)}, ok && c.arity(x, 1)
+		}
+		c.add(x.Pos, x.Func, x.Func+"() is a condition and cannot be compared", "")
+		return operand{}, false
+	}
+	c.add(x.Position(), "", "not a value", "compare a field or header() with a constant")
+	return operand{}, false
+}
+
+// known reports whether the operand's value is known in e.
+func (o *operand) known(e *env) bool {
+	if o.header != "" || o.def.content {
+		return e.facts.Content != nil
+	}
+	return !(o.def.rcpt && e.rcptUnknown)
+}
+
+// each runs test over the operand's text values until one gives true.
+func (o *operand) each(e *env, test func(string) bool) bool {
+	switch {
+	case o.kind == kindHeader:
+		for i := range e.facts.Content.Headers {
+			h := &e.facts.Content.Headers[i]
+			if h.Name == o.header && test(h.Value) {
+				return true
+			}
+		}
+		return false
+	case o.kind == kindAddress:
+		return test(o.def.addr(e).String())
+	}
+	return test(o.def.text(e))
+}
+
+// textTest makes the predicate "test holds for a value of o".
+func (o operand) textTest(test func(string) bool) predicate {
+	return func(e *env) Result {
+		if !o.known(e) {
+			return Unknown
+		}
+		return truth(o.each(e, test))
+	}
+}
+
+func (c *compiler) arity(x *Call, n int) bool {
+	if len(x.Args) == n {
+		return true
+	}
+	c.add(x.Pos, x.Func, fmt.Sprintf("%s() takes %d argument(s), not %d", x.Func, n, len(x.Args)), "")
+	return false
+}
+
+// constant gives a call's i-th argument, which must be a non-empty constant string.
+func (c *compiler) constant(x *Call, i int, what string) (string, bool) {
+	if i >= len(x.Args) {
+		return "", c.arity(x, i+1)
+	}
+	l, ok := x.Args[i].(*Literal)
+	if ok {
+		if s, isString := l.Value.(string); isString && s != "" {
+			return s, true
+		}
+	}
+	c.add(x.Args[i].Position(), "", what+"() takes a constant string here", "")
+	return "", false
+}
+
+// regexpFor compiles an RE2 expression for o and warns where it matches more than
+// it seems to.
+func (c *compiler) regexpFor(pos Pos, o operand, s string) (*regexp.Regexp, bool) {
+	re, err := regexp.Compile(s)
+	if err != nil {
+		c.add(pos, s, "bad regular expression: "+strings.TrimPrefix(err.Error(), "error parsing regexp: "), "the syntax is RE2's: no look-around, no back-references")
+		return nil, false
+	}
+	if (o.kind == kindDomain || o.kind == kindAddress) && !(strings.HasSuffix(s, "$") && !strings.HasSuffix(s, `\$`)) {
+		c.warn(pos, s, fmt.Sprintf("expression %q is not anchored at its end: it matches longer addresses too", s), `end it with "$", or use in() or ends_with()`)
+	}
+	return re, true
+}
+
+// prefixes reads constants as addresses or networks.
+func (c *compiler) prefixes(items []Expr) (out []netip.Prefix, ok bool) {
+	ok = true
+	for _, it := range items {
+		s, isString := literalString(it)
+		p, err := ParsePrefix(s)
+		if !isString || err != nil {
+			c.add(it.Position(), s, fmt.Sprintf("%q is not an IP address or network", s), `write it as "192.0.2.0/24"`)
+			ok = false
+			continue
+		}
+		out = append(out, p)
+	}
+	return out, ok
+}
+
+func literalString(x Expr) (string, bool) {
+	l, ok := x.(*Literal)
+	if !ok {
+		return "", false
+	}
+	s, ok := l.Value.(string)
+	return s, ok
+}
+
+// ParsePrefix reads an IP address or a network in CIDR form. Host bits beyond the
+// prefix are an error: they are a mistake more often than not.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if !strings.Contains(s, "/") {
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" {
+			return netip.Prefix{}, fmt.Errorf("parse network %q: not an IP address", s)
+		}
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("parse network %q: not a network", s)
+	}
+	if p.Masked() != p {
+		return netip.Prefix{}, fmt.Errorf("parse network %q: host bits are set; the network is %s", s, p.Masked())
+	}
+	return p, nil
+}

@@ -1,0 +1,196 @@
+package policy
+
+import "fmt"
+
+// Program is a checked and compiled policy. It never changes once made, and may be
+// used from any number of goroutines.
+type Program struct {
+	Topology *Topology
+	Filters  []Filter
+	Asserts  []Assert
+
+	rules   []rule
+	asserts []predicate
+	inside  map[string]string // exact domain -> inside host
+	suffix  []insideSuffix
+	names   map[string]int // filter -> index
+}
+
+// rule is a filter made ready to run.
+type rule struct {
+	filter *Filter
+	holds  predicate
+}
+
+type insideSuffix struct {
+	pattern Pattern
+	host    string
+}
+
+// New checks a policy against its topology, brings its constants into normal form
+// and compiles it. It reports every fault that it finds; the Program is nil when one
+// of them is not a warning. It keeps filters, asserts and t, which must not be
+// changed afterwards.
+func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) {
+	c := &compiler{topology: t, filters: filters, tags: map[string]bool{}}
+	p := &Program{Topology: t, Filters: filters, Asserts: asserts, names: map[string]int{}}
+	c.uniqueNames(filters)
+	for i := range filters {
+		f := &filters[i]
+		p.names[f.Name] = i
+		if f.If == nil {
+			c.add(f.Pos, "", fmt.Sprintf("filter %q has no condition", f.Name), "write if = true to apply it to everything")
+			continue
+		}
+		p.rules = append(p.rules, rule{filter: f, holds: c.condition(f.If)})
+		c.checkActions(f)
+	}
+	c.assert = true
+	for i := range asserts {
+		p.asserts = append(p.asserts, c.condition(asserts[i].Always))
+	}
+	p.indexInside(t)
+	if c.fatal() {
+		return nil, c.list
+	}
+	return p, c.list
+}
+
+func (c *compiler) uniqueNames(filters []Filter) {
+	seen := map[string]Pos{}
+	for i := range filters {
+		f := &filters[i]
+		if f.Name == "" {
+			c.add(f.Pos, "", "filter without a name", "")
+			continue
+		}
+		if first, twice := seen[f.Name]; twice {
+			c.add(f.Pos, f.Name, fmt.Sprintf("second filter %q; the first is at %s", f.Name, first), "filters are known by their names, which must differ")
+			continue
+		}
+		seen[f.Name] = f.Pos
+	}
+}
+
+func (c *compiler) checkActions(f *Filter) {
+	if len(f.Do) == 0 && f.Then == nil {
+		c.add(f.Pos, f.Name, fmt.Sprintf("filter %q does nothing", f.Name), "give it then = ..., or a non-final action such as log = \"...\"")
+	}
+	for i := range f.Do {
+		a := &f.Do[i]
+		switch a.Kind {
+		case DoTag:
+			c.tags[a.Text] = true
+		case DoPool:
+			c.known("pool", a.Pos, a.Text)
+		case DoLimit:
+			if a.Rate.Count <= 0 || a.Rate.Seconds <= 0 {
+				c.add(a.Pos, "", "a limit is a positive count in a positive time", `write it as limit = "100/1m"`)
+			}
+		case DoCopy, DoSetRcpt:
+			c.checkSink(a)
+		}
+	}
+	if f.Then == nil {
+		return
+	}
+	if f.Then.Kind == ThenDeliver && f.Then.Pool != "" {
+		c.known("pool", f.Then.Pos, f.Then.Pool)
+	}
+	if f.Then.Kind == ThenReject && (f.Then.Code < 400 || f.Then.Code > 599) {
+		c.add(f.Then.Pos, "", fmt.Sprintf("reject() with code %d", f.Then.Code), "a refusal is 4xx or 5xx")
+	}
+}
+
+// checkSink warns of a constant recipient that nobody declared.
+func (c *compiler) checkSink(a *Action) {
+	if c.topology.insideFor(a.Rcpt) != "" {
+		return
+	}
+	for _, s := range c.topology.Sinks {
+		if s == a.Rcpt {
+			return
+		}
+	}
+	c.warn(a.Pos, a.Rcpt.String(), fmt.Sprintf("%s sends to %s, which is neither inside nor a declared sink", a.Kind, a.Rcpt), fmt.Sprintf("declare it: sinks = [%q]", a.Rcpt.String()))
+}
+
+func (p *Program) indexInside(t *Topology) {
+	p.inside = map[string]string{}
+	for i := range t.Inside {
+		h := &t.Inside[i]
+		for _, d := range h.Domains {
+			if d.Kind == MatchDomain {
+				p.inside[d.Domain] = h.Name
+			} else {
+				p.suffix = append(p.suffix, insideSuffix{pattern: d, host: h.Name})
+			}
+		}
+	}
+}
+
+// InsideFor names the inside host that is the next hop of an address's domain, ""
+// where its MX is. An exact domain goes before a suffix, a longer suffix before a
+// shorter.
+func (p *Program) InsideFor(a Address) string {
+	if h, ok := p.inside[a.Domain]; ok {
+		return h
+	}
+	best, host := -1, ""
+	for i := range p.suffix {
+		if s := &p.suffix[i]; s.pattern.Match(a) && len(s.pattern.Domain) > best {
+			best, host = len(s.pattern.Domain), s.host
+		}
+	}
+	return host
+}
+
+// insideFor is InsideFor before there is a Program.
+func (t *Topology) insideFor(a Address) string {
+	p := Program{}
+	p.indexInside(t)
+	return p.InsideFor(a)
+}
+
+// FilterPos gives the place of a filter, the zero Pos for the default "" and for an
+// unknown name.
+func (p *Program) FilterPos(name string) Pos {
+	if i, ok := p.names[name]; ok {
+		return p.Filters[i].Pos
+	}
+	return Pos{}
+}
+
+// NeedsAuthentication reports whether any condition reads spf, dkim or dmarc, which cost a
+// look-up to know.
+func (p *Program) NeedsAuthentication() bool {
+	for i := range p.Filters {
+		if mentions(p.Filters[i].If, "spf", "dkim", "dmarc") {
+			return true
+		}
+	}
+	return false
+}
+
+// mentions reports whether a condition reads one of the fields.
+func mentions(x Expr, fields ...string) bool {
+	switch x := x.(type) {
+	case *Not:
+		return mentions(x.X, fields...)
+	case *Binary:
+		return mentions(x.L, fields...) || mentions(x.R, fields...)
+	case *Call:
+		for _, a := range x.Args {
+			if mentions(a, fields...) {
+				return true
+			}
+		}
+	case *Field:
+		for _, f := range fields {
+			if x.Name == f {
+				return true
+			}
+		}
+	}
+	return false
+}
