@@ -161,17 +161,6 @@ func (p *Program) FilterPos(name string) Pos {
 	return Pos{}
 }
 
-// NeedsAuthentication reports whether any condition reads spf, dkim or dmarc, which cost a
-// look-up to know.
-func (p *Program) NeedsAuthentication() bool {
-	for i := range p.Filters {
-		if mentions(p.Filters[i].If, "spf", "dkim", "dmarc") {
-			return true
-		}
-	}
-	return false
-}
-
 // mentions reports whether a condition reads one of the fields.
 func mentions(x Expr, fields ...string) bool {
 	switch x := x.(type) {
@@ -190,6 +179,16 @@ func mentions(x Expr, fields ...string) bool {
 			if x.Name == f {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// Mentions reports whether any filter's condition reads one of the fields.
+func (p *Program) Mentions(fields ...string) bool {
+	for i := range p.Filters {
+		if mentions(p.Filters[i].If, fields...) {
+			return true
 		}
 	}
 	return false
