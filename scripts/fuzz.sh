@@ -1,0 +1,20 @@
+#!/bin/sh
+# Run every fuzzer of the module for a bounded effort: a count such as 20000x, or a
+# time such as 5m, each.
+set -eu
+
+effort=${1:-20000x}
+status=0
+for file in $(grep -rl '^func Fuzz' --include='*_test.go' internal cmd); do
+	for name in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
+		printf 'fuzz %-28s ' "$name"
+		if log=$(go test "./$(dirname "$file")" -run '^$' -fuzz "^$name\$" -fuzztime "$effort" 2>&1); then
+			echo "$log" | sed -n 's/.*execs: \([0-9]*\).*/\1 inputs/p' | tail -n 1
+		else
+			echo failed
+			echo "$log" | tail -n 30
+			status=1
+		fi
+	done
+done
+exit $status
