@@ -1,4 +1,187 @@
 package spool
 
-// Body is a message body on its way into the spool.
-type Body struct{}
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// Errors that callers tell apart.
+var (
+	// ErrFull tells that the disk has no room for a message.
+	ErrFull = errors.New("no space left in the spool")
+	// ErrCorrupt tells that what was read is not what was written.
+	ErrCorrupt = errors.New("spool record is corrupt")
+	// ErrUnknown tells that there is no such live message or recipient.
+	ErrUnknown = errors.New("unknown message or recipient")
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Body is a message body on its way into the spool: in memory at first, in a
+// temporary file once it is large. It belongs to one goroutine.
+type Body struct {
+	spool  *Spool
+	limit  int64
+	prefix []byte
+	mem    []byte
+	file   File
+	name   string
+	size   int64 // written, without the prefix
+	err    error
+}
+
+// Write takes the next octets of the body.
+func (b *Body) Write(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.file == nil && b.size+int64(len(p)) > b.limit {
+		b.err = b.spill()
+	}
+	if b.err == nil && b.file != nil {
+		_, b.err = b.file.WriteAt(p, b.size)
+	} else if b.err == nil {
+		b.mem = append(b.mem, p...)
+	}
+	if b.err != nil {
+		b.err = full(b.err)
+		return 0, b.err
+	}
+	b.size += int64(len(p))
+	return len(p), nil
+}
+
+// spill moves the body into a temporary file.
+func (b *Body) spill() error {
+	if free, err := b.spool.fs.Free(); err == nil && free < b.spool.o.Reserve {
+		return ErrFull
+	}
+	b.name = fmt.Sprintf("tmp/%d", b.spool.temp.Add(1))
+	f, err := b.spool.fs.Open(b.name, true)
+	if err != nil {
+		return err
+	}
+	b.file = f
+	_, err = f.WriteAt(b.mem, 0)
+	b.mem = nil
+	return err
+}
+
+// full makes every way of running out of space into ErrFull.
+func full(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return err
+}
+
+// SetPrefix sets what stands before the octets written: the message's header.
+func (b *Body) SetPrefix(p []byte) { b.prefix = p }
+
+// Size is the whole length: prefix and what was written.
+func (b *Body) Size() int64 { return int64(len(b.prefix)) + b.size }
+
+// Open reads what was written, without the prefix.
+func (b *Body) Open() (io.ReadCloser, error) {
+	if b.file == nil {
+		return io.NopCloser(bytes.NewReader(b.mem)), nil
+	}
+	return io.NopCloser(io.NewSectionReader(b.file, 0, b.size)), nil
+}
+
+// Discard frees the body. After a commit it does nothing.
+func (b *Body) Discard() {
+	if b.file != nil {
+		b.file.Close()
+		_ = b.spool.fs.Remove(b.name) // what stays behind is removed at the next start
+	}
+	b.mem, b.file = nil, nil
+}
+
+// settle gives the body its place: octets for the record, or a file of its own that
+// is durable when settle returns.
+func (b *Body) settle(name string) (kind int, crc uint32, inline []byte, err error) {
+	if b == nil {
+		return bodyNone, 0, nil, nil
+	}
+	if b.err != nil {
+		return 0, 0, nil, b.err
+	}
+	if b.file == nil {
+		inline = append(b.prefix[:len(b.prefix):len(b.prefix)], b.mem...)
+		return bodyInline, crc32.Checksum(inline, castagnoli), inline, nil
+	}
+	crc, err = b.writeFile(name)
+	return bodyFile, crc, nil, full(err)
+}
+
+// writeFile copies prefix and octets into big/NAME.
+func (b *Body) writeFile(name string) (uint32, error) {
+	f, err := b.spool.fs.Open("big/"+name, true)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	sum := crc32.New(castagnoli)
+	w := io.MultiWriter(io.NewOffsetWriter(f, 0), sum)
+	_, err = w.Write(b.prefix)
+	if err == nil {
+		_, err = io.Copy(w, io.NewSectionReader(b.file, 0, b.size))
+	}
+	if err = errors.Join(err, f.Sync()); err != nil {
+		return 0, err
+	}
+	return sum.Sum32(), b.spool.fs.SyncDir("big")
+}
+
+// Reader reads a body. It stays readable while open, even if the message is settled
+// meanwhile.
+type Reader struct {
+	io.ReadSeeker
+	size  int64
+	close func() error
+}
+
+// Size is the length of the body in octets.
+func (r *Reader) Size() int64 { return r.size }
+
+// Close frees the reader.
+func (r *Reader) Close() error {
+	if r.close != nil {
+		return r.close()
+	}
+	return nil
+}
+
+// checked fails at its end where the sum is not right, before the last octets can be
+// taken for a whole message.
+type checked struct {
+	*io.SectionReader
+	sum  uint32
+	want uint32
+	at   int64
+}
+
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.SectionReader.Read(p)
+	c.sum = crc32.Update(c.sum, castagnoli, p[:n])
+	c.at += int64(n)
+	if c.at == c.Size() && n > 0 && c.sum != c.want {
+		return 0, ErrCorrupt
+	}
+	return n, err
+}
+
+// Seek goes back to the beginning; other places are not supported by the checksum.
+func (c *checked) Seek(offset int64, whence int) (int64, error) {
+	if offset != 0 || whence != io.SeekStart {
+		return 0, errors.New("seek in spool body: only to the beginning")
+	}
+	c.sum, c.at = 0, 0
+	return c.SectionReader.Seek(0, io.SeekStart)
+}

@@ -1,0 +1,181 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"postern.dev/postern/internal/smtp"
+)
+
+// History gives all events of a message in order, with the reports about it.
+func (l *Ledger) History(ctx context.Context, id smtp.ID) ([]Event, error) {
+	var out []Event
+	for _, space := range []byte{keyEvent, keyAbout} {
+		err := l.scan(ctx, key(space, id[:]), nil, nil, func(_, v []byte) (bool, error) {
+			e, err := Decode(v)
+			if err == nil {
+				out = append(out, e)
+			}
+			return true, err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("history of %s: %w", id, err)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("message %s: %w", id, ErrNotFound)
+	}
+	slices.SortStableFunc(out, func(a, b Event) int { return a.When().Compare(b.When()) })
+	return out, nil
+}
+
+// Accepted gives the row of a message's acceptance.
+func (l *Ledger) Accepted(ctx context.Context, id smtp.ID) (*Accepted, error) {
+	var row *Accepted
+	err := l.scan(ctx, key(keyEvent, id[:]), nil, nil, func(_, v []byte) (bool, error) {
+		if Kind(v[0]) != KindAccepted {
+			return true, nil
+		}
+		e, err := Decode(v)
+		if err == nil {
+			row = e.(*Accepted)
+		}
+		return false, err
+	})
+	if err == nil && row == nil {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("message %s: %w", id, err)
+	}
+	return row, nil
+}
+
+func (l *Ledger) ids(ctx context.Context, prefix []byte) ([]smtp.ID, error) {
+	var out []smtp.ID
+	err := l.scan(ctx, prefix, nil, nil, func(k, _ []byte) (bool, error) {
+		out = append(out, idAt(k, len(prefix)))
+		return len(out) < 1000, nil
+	})
+	return out, err
+}
+
+// ByMessageID gives the messages with a Message-ID field; brackets do not count.
+func (l *Ledger) ByMessageID(ctx context.Context, messageID string) ([]smtp.ID, error) {
+	ids, err := l.ids(ctx, key(keyMID, hash8(strings.Trim(messageID, "<> "))))
+	if err != nil {
+		return nil, fmt.Errorf("look up Message-ID: %w", err)
+	}
+	return ids, nil
+}
+
+// ByDKIM gives the messages that carried a signature (DKIMHash).
+func (l *Ledger) ByDKIM(ctx context.Context, hash uint64) ([]smtp.ID, error) {
+	ids, err := l.ids(ctx, key(keyDKIM, u64(hash)))
+	if err != nil {
+		return nil, fmt.Errorf("look up signature: %w", err)
+	}
+	return ids, nil
+}
+
+// ByRecipient gives the latest messages to an address, newest first, at most limit.
+func (l *Ledger) ByRecipient(ctx context.Context, address string, since, until time.Time, limit int) ([]smtp.ID, error) {
+	var out []smtp.ID
+	err := l.scan(ctx, key(keyRcpt, hash8(RecipientKey(address))), timeBound(since), timeBound(until), func(_, v []byte) (bool, error) {
+		out = append(out, idAt(v, 0))
+		if len(out) > 4*limit {
+			out = slices.Delete(out, 0, len(out)-limit)
+		}
+		return true, nil
+	})
+	slices.Reverse(out)
+	if len(out) > limit {
+		out = out[:limit]
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up recipient: %w", err)
+	}
+	return out, nil
+}
+
+// HandOffQuery chooses hand-offs by what a report shows of them. From and To bound
+// the time, each may be zero.
+type HandOffQuery struct {
+	Source netip.Addr
+	Domain string
+	From   time.Time
+	To     time.Time
+	Limit  int // 100 where zero
+}
+
+// HandOffs gives the hand-offs from a source address to a recipient domain in a time.
+func (l *Ledger) HandOffs(ctx context.Context, q HandOffQuery) ([]HandedOff, error) {
+	if q.Limit == 0 {
+		q.Limit = 100
+	}
+	src := q.Source.As16()
+	var out []HandedOff
+	err := l.scan(ctx, key(keySource, src[:], hash8(strings.ToLower(q.Domain))), timeBound(q.From), timeBound(q.To), func(k, v []byte) (bool, error) {
+		e, err := l.get(key(keyEvent, v, k[len(k)-16:]))
+		if err != nil {
+			return false, err
+		}
+		if h, ok := e.(*HandedOff); ok {
+			out = append(out, *h)
+		}
+		return len(out) < q.Limit, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look up hand-offs of %s: %w", q.Source, err)
+	}
+	return out, nil
+}
+
+func (l *Ledger) get(k []byte) (Event, error) {
+	v, closer, err := l.db.Get(k)
+	if err != nil {
+		return nil, err
+	}
+	defer closer.Close()
+	return Decode(v)
+}
+
+// SeenReport reports whether a report of this identity was judged before.
+func (l *Ledger) SeenReport(ctx context.Context, identity string) (bool, error) {
+	seen := false
+	err := l.scan(ctx, key(keySeen, hash8(identity)), nil, nil, func(_, _ []byte) (bool, error) {
+		seen = true
+		return false, nil
+	})
+	return seen, err
+}
+
+// Reports gives the judged reports of a time, in order.
+func (l *Ledger) Reports(ctx context.Context, from, to time.Time) ([]Reported, error) {
+	var out []Reported
+	err := l.scan(ctx, []byte{keyReport}, timeBound(from), timeBound(to), func(_, v []byte) (bool, error) {
+		e, err := Decode(v)
+		if r, ok := e.(*Reported); ok {
+			out = append(out, *r)
+		}
+		return true, err
+	})
+	return out, err
+}
+
+// Policies gives the policies that came into force, in order.
+func (l *Ledger) Policies(ctx context.Context) ([]PolicyLoaded, error) {
+	var out []PolicyLoaded
+	err := l.scan(ctx, []byte{keyPolicy}, nil, nil, func(_, v []byte) (bool, error) {
+		e, err := Decode(v)
+		if p, ok := e.(*PolicyLoaded); ok {
+			out = append(out, *p)
+		}
+		return true, err
+	})
+	return out, err
+}

@@ -1,0 +1,415 @@
+package smtp
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ErrNeedsUTF8 tells that the peer does not offer SMTPUTF8, which the message needs.
+var ErrNeedsUTF8 = errors.New("peer does not offer SMTPUTF8")
+
+// Timeouts of a client (RFC 5321, section 4.5.3.2). Zero values take the default.
+type Timeouts struct {
+	Greeting time.Duration // 5 minutes
+	Command  time.Duration // 5 minutes
+	Data     time.Duration // for a block of data, 3 minutes
+	End      time.Duration // for the reply to the end of data, 10 minutes
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	for _, p := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{{&t.Greeting, 5 * time.Minute}, {&t.Command, 5 * time.Minute}, {&t.Data, 3 * time.Minute}, {&t.End, 10 * time.Minute}} {
+		if *p.v == 0 {
+			*p.v = p.def
+		}
+	}
+	return t
+}
+
+// Client is the client's end of one connection. It belongs to one goroutine.
+type Client struct {
+	net      net.Conn
+	r        *bufio.Reader
+	w        *bufio.Writer
+	timeouts Timeouts
+	now      func() time.Time
+	ext      map[string]string
+	name     string
+	tls      *tls.ConnectionState
+	broken   bool
+}
+
+// NewClient takes a connection over and reads the greeting. A greeting that is not
+// 220 is returned as a *Reply.
+func NewClient(ctx context.Context, nc net.Conn, t Timeouts) (*Client, error) {
+	c := &Client{net: nc, r: bufio.NewReaderSize(nc, 4<<10), w: bufio.NewWriterSize(nc, 16<<10), timeouts: t.withDefaults(), now: time.Now}
+	defer c.bind(ctx)()
+	c.deadline(c.timeouts.Greeting)
+	r, err := c.reply()
+	if err != nil {
+		return nil, fmt.Errorf("read greeting: %w", err)
+	}
+	if r.Code != 220 {
+		return nil, r
+	}
+	return c, nil
+}
+
+// bind makes a cancelled context end the exchange under way.
+func (c *Client) bind(ctx context.Context) func() {
+	stop := context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
+	return func() { stop() }
+}
+
+func (c *Client) deadline(d time.Duration) { _ = c.net.SetDeadline(c.now().Add(d)) }
+
+// Usable reports whether another transaction may be tried on the connection.
+func (c *Client) Usable() bool { return !c.broken }
+
+// TLS gives the state of the connection's TLS, nil in clear text.
+func (c *Client) TLS() *tls.ConnectionState { return c.tls }
+
+// Has reports whether the peer offers an extension.
+func (c *Client) Has(extension string) bool { _, ok := c.ext[extension]; return ok }
+
+// maxReplyLines bounds a peer's reply.
+const maxReplyLines = 100
+
+// reply reads one reply.
+func (c *Client) reply() (*Reply, error) {
+	r := &Reply{}
+	for range maxReplyLines {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			c.broken = true
+			return nil, unexpected(err)
+		}
+		text := strings.TrimRight(string(line), "\r\n")
+		if len(text) < 3 {
+			c.broken = true
+			return nil, fmt.Errorf("malformed reply %q", printable(text))
+		}
+		code, err := strconv.Atoi(text[:3])
+		if err != nil || code < 200 || code > 599 || (r.Code != 0 && code != r.Code) {
+			c.broken = true
+			return nil, fmt.Errorf("malformed reply %q", printable(text))
+		}
+		r.Code = code
+		rest := ""
+		if len(text) > 4 {
+			rest = text[4:]
+		}
+		if e, after, ok := cutEnhanced(rest, code); ok {
+			r.Enhanced, rest = e, after
+		}
+		r.Lines = append(r.Lines, rest)
+		if len(text) == 3 || text[3] != '-' {
+			c.broken = c.broken || code == 421
+			return r, nil
+		}
+	}
+	c.broken = true
+	return nil, errors.New("reply without end")
+}
+
+// cutEnhanced takes an enhanced code off the beginning of a reply's text.
+func cutEnhanced(s string, code int) (e EnhancedCode, rest string, ok bool) {
+	word, rest, _ := strings.Cut(s, " ")
+	parts := strings.Split(word, ".")
+	if len(parts) != 3 || len(parts[0]) != 1 || int(parts[0][0]-'0') != code/100 {
+		return e, s, false
+	}
+	for i, p := range parts {
+		n, err := strconv.Atoi(p)
+		if err != nil || n < 0 || n > 999 {
+			return EnhancedCode{}, s, false
+		}
+		e[i] = n
+	}
+	return e, rest, true
+}
+
+// command sends one line and reads the reply.
+func (c *Client) command(line string) (*Reply, error) {
+	c.deadline(c.timeouts.Command)
+	if _, err := c.w.WriteString(line + "\r\n"); err != nil {
+		c.broken = true
+		return nil, err
+	}
+	if err := c.w.Flush(); err != nil {
+		c.broken = true
+		return nil, err
+	}
+	return c.reply()
+}
+
+// Hello introduces us: EHLO, and HELO where the peer does not know it.
+func (c *Client) Hello(ctx context.Context, name string) error {
+	defer c.bind(ctx)()
+	c.name = name
+	r, err := c.command("EHLO " + name)
+	if err != nil {
+		return fmt.Errorf("say EHLO: %w", err)
+	}
+	c.ext = map[string]string{}
+	if r.Code == 250 {
+		for _, line := range r.Lines[1:] {
+			k, v, _ := strings.Cut(line, " ")
+			c.ext[strings.ToUpper(k)] = v
+		}
+		return nil
+	}
+	if r.Temporary() || c.broken {
+		return r
+	}
+	if r, err = c.command("HELO " + name); err != nil {
+		return fmt.Errorf("say HELO: %w", err)
+	}
+	if r.Code != 250 {
+		return r
+	}
+	return nil
+}
+
+// StartTLS protects the connection and introduces us again.
+func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
+	r, err := c.command("STARTTLS")
+	if err != nil {
+		return fmt.Errorf("say STARTTLS: %w", err)
+	}
+	if r.Code != 220 {
+		return r
+	}
+	if c.r.Buffered() > 0 {
+		c.broken = true
+		return errors.New("peer sent clear text behind its reply to STARTTLS")
+	}
+	t := tls.Client(c.net, cfg)
+	c.deadline(c.timeouts.Command)
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.broken = true
+		return fmt.Errorf("TLS handshake: %w", err)
+	}
+	state := t.ConnectionState()
+	c.tls, c.net = &state, t
+	c.r.Reset(t)
+	c.w.Reset(t)
+	return c.Hello(ctx, c.name)
+}
+
+// Mail is one message to be sent.
+type Mail struct {
+	From Path
+	MailParams
+	To     []Recipient
+	Header []byte // whole lines with CRLF, put before Body
+	Body   io.Reader
+}
+
+// Result is what became of a Mail.
+type Result struct {
+	Mail *Reply   // to MAIL
+	Rcpt []*Reply // to each RCPT; as many as were answered
+	Data *Reply   // to DATA where it was refused, else to the end of data
+	Err  error    // what broke the connection off
+	Sent bool     // the end of data was sent: without Data nobody knows whether the peer has the message
+}
+
+// Send runs one transaction. With PIPELINING its commands go out together.
+func (c *Client) Send(ctx context.Context, m *Mail) (res Result) {
+	defer c.bind(ctx)()
+	if m.UTF8 && !c.Has("SMTPUTF8") {
+		res.Err = ErrNeedsUTF8
+		return res
+	}
+	if c.Has("PIPELINING") {
+		c.pipelined(m, &res)
+	} else {
+		c.oneByOne(m, &res)
+	}
+	c.broken = c.broken || res.Err != nil
+	return res
+}
+
+func (c *Client) mailLine(m *Mail) string {
+	var b strings.Builder
+	b.WriteString("MAIL FROM:<" + m.From.String() + ">")
+	if c.Has("SIZE") && m.Size > 0 {
+		fmt.Fprintf(&b, " SIZE=%d", m.Size)
+	}
+	if m.EightBit && c.Has("8BITMIME") {
+		b.WriteString(" BODY=8BITMIME")
+	}
+	if m.UTF8 {
+		b.WriteString(" SMTPUTF8")
+	}
+	if c.Has("DSN") {
+		if m.Return != "" {
+			b.WriteString(" RET=" + m.Return)
+		}
+		if m.EnvID != "" {
+			b.WriteString(" ENVID=" + EncodeXtext(m.EnvID))
+		}
+	}
+	return b.String()
+}
+
+func (c *Client) rcptLine(r *Recipient) string {
+	line := "RCPT TO:<" + r.Path.String() + ">"
+	if c.Has("DSN") {
+		if n := r.Notify.String(); n != "" {
+			line += " NOTIFY=" + n
+		}
+		if r.ORcpt != "" {
+			line += " ORCPT=" + r.ORcpt
+		}
+	}
+	return line
+}
+
+// pipelined sends MAIL, RCPT and DATA in one write (RFC 2920).
+func (c *Client) pipelined(m *Mail, res *Result) {
+	c.deadline(c.timeouts.Command)
+	b := c.mailLine(m) + "\r\n"
+	for i := range m.To {
+		b += c.rcptLine(&m.To[i]) + "\r\n"
+	}
+	if _, res.Err = c.w.WriteString(b + "DATA\r\n"); res.Err != nil {
+		return
+	}
+	if res.Err = c.w.Flush(); res.Err != nil {
+		return
+	}
+	if res.Mail, res.Err = c.reply(); res.Err != nil {
+		return
+	}
+	good := 0
+	for range m.To {
+		r, err := c.reply()
+		if err != nil {
+			res.Err = err
+			return
+		}
+		res.Rcpt = append(res.Rcpt, r)
+		if r.Positive() {
+			good++
+		}
+	}
+	data, err := c.reply()
+	if err != nil {
+		res.Err = err
+		return
+	}
+	if data.Code != 354 {
+		res.Data = data
+		c.rset(res)
+		return
+	}
+	if !res.Mail.Positive() || good == 0 {
+		// The peer wants a message that nobody will get: give it an empty one.
+		m = &Mail{Body: strings.NewReader("")}
+	}
+	c.body(m, res)
+}
+
+func (c *Client) oneByOne(m *Mail, res *Result) {
+	if res.Mail, res.Err = c.command(c.mailLine(m)); res.Err != nil || !res.Mail.Positive() {
+		return
+	}
+	good := 0
+	for i := range m.To {
+		r, err := c.command(c.rcptLine(&m.To[i]))
+		if err != nil {
+			res.Err = err
+			return
+		}
+		res.Rcpt = append(res.Rcpt, r)
+		if r.Positive() {
+			good++
+		}
+	}
+	if good == 0 {
+		c.rset(res)
+		return
+	}
+	data, err := c.command("DATA")
+	if err != nil {
+		res.Err = err
+		return
+	}
+	if data.Code != 354 {
+		res.Data = data
+		c.rset(res)
+		return
+	}
+	c.body(m, res)
+}
+
+// body sends the message and reads the last reply.
+func (c *Client) body(m *Mail, res *Result) {
+	c.deadline(c.timeouts.Data)
+	d := newDotWriter(c.w)
+	_, err := d.Write(m.Header)
+	if err == nil {
+		_, err = io.Copy(struct{ io.Writer }{&pacedWriter{c, d}}, m.Body)
+	}
+	if err != nil {
+		// The end of data must not be sent: the message is not whole.
+		res.Err = err
+		c.net.Close()
+		return
+	}
+	c.deadline(c.timeouts.End)
+	res.Sent = true
+	if err = d.Close(); err != nil {
+		res.Err = err
+		return
+	}
+	res.Data, res.Err = c.reply()
+}
+
+// pacedWriter gives each block a deadline of its own.
+type pacedWriter struct {
+	c *Client
+	d *dotWriter
+}
+
+func (p *pacedWriter) Write(b []byte) (int, error) {
+	p.c.deadline(p.c.timeouts.Data)
+	return p.d.Write(b)
+}
+
+// rset clears a transaction that came to nothing.
+func (c *Client) rset(res *Result) {
+	if c.broken {
+		return
+	}
+	if _, err := c.command("RSET"); err != nil {
+		res.Err = err
+	}
+}
+
+// Quit says good-bye and closes.
+func (c *Client) Quit() error {
+	if !c.broken {
+		c.deadline(5 * time.Second)
+		_, _ = c.w.WriteString("QUIT\r\n")
+		if c.w.Flush() == nil {
+			_, _ = c.reply()
+		}
+	}
+	return c.net.Close()
+}
+
+// Close closes at once.
+func (c *Client) Close() error { return c.net.Close() }

@@ -1,0 +1,232 @@
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"postern.dev/postern/internal/smtp"
+)
+
+// errShort is what a decoder says of octets that end too early or make no sense.
+var errShort = errors.New("record is malformed")
+
+// enc appends values in the form that dec reads.
+type enc struct{ b []byte }
+
+func (e *enc) uint(v uint64) { e.b = binary.AppendUvarint(e.b, v) }
+func (e *enc) str(s string)  { e.uint(uint64(len(s))); e.b = append(e.b, s...) }
+func (e *enc) blob(p []byte) { e.uint(uint64(len(p))); e.b = append(e.b, p...) }
+func (e *enc) bool(v bool) {
+	if v {
+		e.uint(1)
+	} else {
+		e.uint(0)
+	}
+}
+
+// time keeps milliseconds; the zero time is 0.
+func (e *enc) time(t time.Time) {
+	if t.IsZero() {
+		e.uint(0)
+		return
+	}
+	e.uint(uint64(t.UnixMilli()))
+}
+
+func (e *enc) path(p smtp.Path) { e.str(p.Local); e.str(p.Domain); e.str(p.Route) }
+
+// dec reads what enc wrote. After the first fault everything is zero and bad is set.
+type dec struct {
+	b   []byte
+	bad bool
+}
+
+func (d *dec) uint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.bad, d.b = true, nil
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+// count reads a number of items, each of at least one octet.
+func (d *dec) count() int {
+	v := d.uint()
+	if v > uint64(len(d.b)) {
+		d.bad, d.b = true, nil
+		return 0
+	}
+	return int(v)
+}
+
+func (d *dec) blob() []byte {
+	n := d.count()
+	p := d.b[:n:n]
+	d.b = d.b[n:]
+	return p
+}
+
+func (d *dec) str() string { return string(d.blob()) }
+func (d *dec) bool() bool  { return d.uint() == 1 }
+
+func (d *dec) time() time.Time {
+	v := d.uint()
+	if v == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(v)).UTC()
+}
+
+func (d *dec) path() smtp.Path { return smtp.Path{Local: d.str(), Domain: d.str(), Route: d.str()} }
+
+func (d *dec) id() (id smtp.ID) {
+	if len(d.b) < len(id) {
+		d.bad, d.b = true, nil
+		return id
+	}
+	copy(id[:], d.b)
+	d.b = d.b[len(id):]
+	return id
+}
+
+// encodeMessage writes a message's envelope.
+func encodeMessage(e *enc, m *Message) {
+	e.b = append(e.b, m.ID[:]...)
+	e.time(m.Accepted)
+	e.path(m.From)
+	e.bool(m.EightBit)
+	e.bool(m.UTF8)
+	for _, s := range []string{m.Return, m.EnvID, m.Origin, m.Customer, m.Listener, m.Peer, m.Policy} {
+		e.str(s)
+	}
+	e.uint(uint64(m.Size))
+	e.uint(uint64(len(m.Recipients)))
+	for i := range m.Recipients {
+		r := &m.Recipients[i]
+		e.path(r.To)
+		e.uint(uint64(r.Notify))
+		for _, s := range []string{r.ORcpt, r.Filter, r.Pool, r.Inside, r.Reason} {
+			e.str(s)
+		}
+		e.uint(uint64(r.State))
+		e.uint(uint64(len(r.Headers)))
+		for _, h := range r.Headers {
+			e.str(h)
+		}
+	}
+}
+
+func decodeMessage(d *dec) *Message {
+	m := &Message{ID: d.id(), Accepted: d.time(), From: d.path(), EightBit: d.bool(), UTF8: d.bool()}
+	for _, p := range []*string{&m.Return, &m.EnvID, &m.Origin, &m.Customer, &m.Listener, &m.Peer, &m.Policy} {
+		*p = d.str()
+	}
+	m.Size = int64(d.uint())
+	n := d.count()
+	for range n {
+		r := Recipient{To: d.path(), Notify: smtp.Notify(d.uint())}
+		for _, p := range []*string{&r.ORcpt, &r.Filter, &r.Pool, &r.Inside, &r.Reason} {
+			*p = d.str()
+		}
+		r.State = State(d.uint())
+		for range d.count() {
+			r.Headers = append(r.Headers, d.str())
+		}
+		if d.bad || r.State > Settled {
+			d.bad = true
+			return nil
+		}
+		m.Recipients = append(m.Recipients, r)
+	}
+	return m
+}
+
+func encodeChange(e *enc, c *Change) {
+	e.b = append(e.b, c.ID[:]...)
+	e.uint(uint64(c.Recipient))
+	e.uint(uint64(c.State))
+	e.uint(uint64(c.Attempts))
+	e.time(c.NotBefore)
+	e.str(c.Reason)
+}
+
+func decodeChange(d *dec) Change {
+	c := Change{ID: d.id(), Recipient: int(d.uint()), State: State(d.uint()), Attempts: int(d.uint()), NotBefore: d.time(), Reason: d.str()}
+	if c.State > Settled {
+		d.bad = true
+	}
+	return c
+}
+
+// A record's payload is: events, changes, then the message with its body at the end,
+// so that who follows the events need not read bodies.
+//
+//	events:  count, blobs
+//	changes: count, changes
+//	message: 0, or 1, envelope, kind of body (0 none, 1 inline, 2 file), its CRC-32C, and inline its octets
+
+// body kinds.
+const (
+	bodyNone = iota
+	bodyInline
+	bodyFile
+)
+
+// encodePayload writes a batch; inline is the body where it stands in the record.
+func encodePayload(b *Batch, kind int, crc uint32, inline []byte) (payload []byte, events int) {
+	e := &enc{b: make([]byte, 0, 512+len(inline))}
+	e.uint(uint64(len(b.Events)))
+	for _, ev := range b.Events {
+		e.blob(ev)
+	}
+	events = len(e.b)
+	e.uint(uint64(len(b.Changes)))
+	for i := range b.Changes {
+		encodeChange(e, &b.Changes[i])
+	}
+	e.bool(b.Message != nil)
+	if b.Message != nil {
+		encodeMessage(e, b.Message)
+		e.uint(uint64(kind))
+		e.uint(uint64(crc))
+		e.blob(inline)
+	}
+	return e.b, events
+}
+
+// decoded is a payload taken apart. Body shares memory with the payload.
+type decoded struct {
+	Batch
+	kind int
+	crc  uint32
+	body []byte
+}
+
+func decodeEvents(d *dec) (events [][]byte) {
+	for range d.count() {
+		events = append(events, d.blob())
+	}
+	return events
+}
+
+func decodePayload(p []byte) (*decoded, error) {
+	d := &dec{b: p}
+	out := &decoded{}
+	out.Events = decodeEvents(d)
+	for range d.count() {
+		out.Changes = append(out.Changes, decodeChange(d))
+	}
+	if d.bool() {
+		out.Message = decodeMessage(d)
+		out.kind = int(d.uint())
+		out.crc = uint32(d.uint())
+		out.body = d.blob()
+	}
+	if d.bad || len(d.b) != 0 {
+		return nil, errShort
+	}
+	return out, nil
+}

@@ -1,0 +1,212 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"postern.dev/postern/internal/smtp"
+)
+
+// load reads the record of a live message.
+func (s *Spool) load(id smtp.ID) (*decoded, *entry, error) {
+	s.mu.Lock()
+	e := s.entries[id]
+	var seg *segment
+	if e != nil {
+		seg = s.segments[e.at.segment()]
+	}
+	s.mu.Unlock()
+	if seg == nil {
+		return nil, nil, fmt.Errorf("message %s: %w", id, ErrUnknown)
+	}
+	b := make([]byte, headerSize+e.length)
+	if _, err := seg.file.ReadAt(b, e.at.offset()); err != nil {
+		return nil, nil, fmt.Errorf("read message %s: %w", id, err)
+	}
+	h, ok := readHeader(b)
+	if !ok || h.at != e.at || checksum(b[headerSize:]) != h.crc {
+		return nil, nil, fmt.Errorf("read message %s: %w", id, ErrCorrupt)
+	}
+	d, err := decodePayload(b[headerSize:])
+	if err != nil || d.Message == nil {
+		return nil, nil, fmt.Errorf("read message %s: %w", id, ErrCorrupt)
+	}
+	return d, e, nil
+}
+
+// Message reads the envelope of a live message.
+func (s *Spool) Message(id smtp.ID) (*Message, error) {
+	d, _, err := s.load(id)
+	if err != nil {
+		return nil, err
+	}
+	return d.Message, nil
+}
+
+// OpenBody opens the body of a live message. A body that is not what was written
+// fails with ErrCorrupt before its end is reached.
+func (s *Spool) OpenBody(id smtp.ID) (*Reader, error) {
+	d, _, err := s.load(id)
+	if err != nil {
+		return nil, err
+	}
+	if d.kind != bodyFile {
+		return &Reader{ReadSeeker: bytes.NewReader(d.body), size: int64(len(d.body))}, nil
+	}
+	f, err := s.fs.Open("big/"+id.String(), false)
+	if err != nil {
+		return nil, fmt.Errorf("open body of %s: %w", id, err)
+	}
+	size, err := f.Size()
+	if err != nil || size != d.Message.Size {
+		f.Close()
+		return nil, fmt.Errorf("open body of %s: %w", id, ErrCorrupt)
+	}
+	return &Reader{ReadSeeker: &checked{SectionReader: io.NewSectionReader(f, 0, size), want: d.crc}, size: size, close: f.Close}, nil
+}
+
+// State gives the present states of a live message's recipients.
+func (s *Spool) State(id smtp.ID) ([]RecipientState, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[id]
+	if e == nil {
+		return nil, fmt.Errorf("message %s: %w", id, ErrUnknown)
+	}
+	return append([]RecipientState(nil), e.states...), nil
+}
+
+// List yields the live messages in the order of their acceptance, as they stood when
+// it was called.
+func (s *Spool) List(yield func(Entry) bool) {
+	s.mu.Lock()
+	ids := append([]smtp.ID(nil), s.order...)
+	s.mu.Unlock()
+	for _, id := range ids {
+		states, err := s.State(id)
+		if err != nil {
+			continue // settled meanwhile
+		}
+		if !yield(Entry{ID: id, States: states}) {
+			return
+		}
+	}
+}
+
+// Stats are counts of a spool.
+type Stats struct {
+	Messages int
+	Segments int
+	Lag      uint64 // distance of the follower behind what is durable; segments weigh 2^32
+}
+
+// Stats counts.
+func (s *Spool) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{Messages: len(s.entries), Segments: len(s.segments), Lag: uint64(s.durable - min(s.forgot, s.durable))}
+}
+
+// Durable is the end of what is durable: a follower that has come this far has seen
+// everything that was committed before the call.
+func (s *Spool) Durable() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint64(s.durable)
+}
+
+// Read gives the durable events from a position on, whole batches up to about max
+// events, and the position behind them. It waits until there are some or ctx ends.
+func (s *Spool) Read(ctx context.Context, from uint64, max int) (events [][]byte, next uint64, err error) {
+	p := Position(from)
+	for {
+		s.mu.Lock()
+		end, grown, closed := s.durable, s.grown, s.closed
+		s.mu.Unlock()
+		for p < end && len(events) < max {
+			var more [][]byte
+			more, p, err = s.eventsAt(p)
+			if err != nil {
+				return events, uint64(p), err
+			}
+			events = append(events, more...)
+		}
+		if len(events) > 0 {
+			return events, uint64(p), nil
+		}
+		if closed {
+			return nil, uint64(p), errClosed
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return nil, uint64(p), ctx.Err()
+		}
+	}
+}
+
+// eventsAt reads the events of the record at p, or of the next record behind it.
+func (s *Spool) eventsAt(p Position) ([][]byte, Position, error) {
+	s.mu.Lock()
+	seg := s.segments[p.segment()]
+	var nextNumber uint32
+	for n := range s.segments {
+		if n > p.segment() && (nextNumber == 0 || n < nextNumber) {
+			nextNumber = n
+		}
+	}
+	var end int64
+	if seg != nil {
+		end = seg.end
+	}
+	s.mu.Unlock()
+	if seg == nil || p.offset() >= end {
+		if nextNumber == 0 {
+			return nil, p, fmt.Errorf("read events at %d: behind the end", p)
+		}
+		return nil, at(nextNumber, 0), nil
+	}
+	b := make([]byte, headerSize)
+	if _, err := seg.file.ReadAt(b, p.offset()); err != nil {
+		return nil, p, fmt.Errorf("read events at %d: %w", p, err)
+	}
+	h, ok := readHeader(b)
+	if !ok || h.at != p {
+		return nil, s.skip(seg, p), nil
+	}
+	b = make([]byte, h.events)
+	if _, err := seg.file.ReadAt(b, p.offset()+headerSize); err != nil {
+		return nil, p, fmt.Errorf("read events at %d: %w", p, err)
+	}
+	d := &dec{b: b}
+	events := decodeEvents(d)
+	next := at(seg.number, p.offset()+space(h.length))
+	if d.bad {
+		return nil, next, nil // set aside and reported at recovery
+	}
+	return events, next, nil
+}
+
+// skip passes over a place that recovery has set aside.
+func (s *Spool) skip(seg *segment, p Position) Position {
+	b := make([]byte, seg.end-p.offset())
+	if _, err := seg.file.ReadAt(b, p.offset()); err != nil {
+		return at(seg.number, seg.end)
+	}
+	for o := int64(align); o+headerSize <= int64(len(b)); o += align {
+		if h, ok := readHeader(b[o:]); ok && h.at == at(seg.number, p.offset()+o) {
+			return h.at
+		}
+	}
+	return at(seg.number, seg.end)
+}
+
+// Forget tells that the follower has made everything before upto durable.
+func (s *Spool) Forget(upto uint64) {
+	s.mu.Lock()
+	s.forgot = max(s.forgot, Position(upto))
+	s.mu.Unlock()
+	s.reclaim()
+}

@@ -1,0 +1,427 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"postern.dev/postern/internal/smtp"
+)
+
+// Options are what a Spool is made of. The zero value of each has a meaning, but for
+// Dir or FS.
+type Options struct {
+	Dir         string
+	FS          FS    // Disk(Dir) where nil
+	SegmentSize int64 // of the log's files; 64 MiB
+	InlineBody  int64 // larger bodies have files of their own; 256 KiB
+	Reserve     int64 // free octets below which no message is taken; 64 MiB
+	Log         *slog.Logger
+}
+
+func (o *Options) defaults() {
+	if o.FS == nil {
+		o.FS = Disk(o.Dir)
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = 64 << 20
+	}
+	if o.InlineBody == 0 {
+		o.InlineBody = 256 << 10
+	}
+	if o.Reserve == 0 {
+		o.Reserve = 64 << 20
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Spool is a durable store of messages and events. Its methods may be called from
+// any goroutine.
+type Spool struct {
+	o    Options
+	fs   FS
+	lock io.Closer
+	temp atomic.Int64
+
+	queue chan *commit
+	done  chan struct{} // closed when the writer has ended
+
+	mu       sync.Mutex
+	closed   bool
+	segments map[uint32]*segment
+	current  *segment // only the writer changes which
+	entries  map[smtp.ID]*entry
+	order    []smtp.ID // of acceptance; settled ones are skipped and now and then removed
+	durable  Position  // end of what is durable
+	forgot   Position  // the follower needs nothing before
+	grown    chan struct{}
+	failure  error // of a Submit: what was promised is not durable
+}
+
+// entry is where a live message stands and how its recipients fare.
+type entry struct {
+	at     Position
+	length int
+	kind   int
+	live   int
+	states []RecipientState
+}
+
+// commit is a batch on its way to the writer.
+type commit struct {
+	batch   *Batch
+	payload []byte
+	events  int
+	crc     uint32
+	kind    int
+	at      Position
+	done    chan error // nil: nobody waits
+}
+
+// Open opens the spool, reads what is there, and takes up the writing.
+func Open(_ context.Context, o Options) (*Spool, *Recovery, error) {
+	o.defaults()
+	lock, err := o.FS.Lock()
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &Spool{o: o, fs: o.FS, lock: lock, queue: make(chan *commit, 1024), done: make(chan struct{}),
+		segments: map[uint32]*segment{}, entries: map[smtp.ID]*entry{}, grown: make(chan struct{})}
+	rec, err := s.recover()
+	if err != nil {
+		lock.Close()
+		return nil, nil, fmt.Errorf("open spool %s: %w", o.Dir, err)
+	}
+	go s.write()
+	return s, rec, nil
+}
+
+// NewBody begins a body.
+func (s *Spool) NewBody() *Body { return &Body{spool: s, limit: s.o.InlineBody} }
+
+// Commit makes a batch durable, all of it or none, and returns then. Concurrent
+// commits share one fdatasync. It fails with ErrFull where a message finds no room,
+// and with ErrUnknown where a change names no live recipient. When ctx ends first the
+// outcome is open: the batch may have become durable.
+func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
+	c, err := s.prepare(b)
+	if err != nil {
+		return 0, err
+	}
+	c.done = make(chan error, 1)
+	if err := s.enqueue(c); err != nil {
+		return 0, err
+	}
+	select {
+	case err = <-c.done:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if err != nil {
+		return 0, err
+	}
+	if b.Body != nil {
+		b.Body.Discard()
+	}
+	return c.at + Position(space(len(c.payload))), nil
+}
+
+// Submit promises a batch to the next group commit and returns at once. If that
+// fails, Err tells, and every later commit fails: what was promised is gone.
+func (s *Spool) Submit(b *Batch) error {
+	c, err := s.prepare(b)
+	if err != nil {
+		return err
+	}
+	return s.enqueue(c)
+}
+
+// Err tells whether something promised by Submit could not be kept.
+func (s *Spool) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failure
+}
+
+func (s *Spool) prepare(b *Batch) (*commit, error) {
+	if b.Message != nil {
+		if free, err := s.fs.Free(); err == nil && free < s.o.Reserve {
+			return nil, ErrFull
+		}
+	}
+	c := &commit{batch: b}
+	var err error
+	var inline []byte
+	var sum uint32
+	if b.Message != nil {
+		c.kind, sum, inline, err = b.Body.settle(b.Message.ID.String())
+		if err != nil {
+			return nil, err
+		}
+	}
+	c.payload, c.events = encodePayload(b, c.kind, sum, inline)
+	if len(c.payload) > maxPayload {
+		return nil, fmt.Errorf("commit of %d octets: too large for one record", len(c.payload))
+	}
+	c.crc = checksum(c.payload)
+	return c, nil
+}
+
+var errClosed = errors.New("spool is closed")
+
+func (s *Spool) enqueue(c *commit) error {
+	s.mu.Lock()
+	closed, failure := s.closed, s.failure
+	s.mu.Unlock()
+	if closed {
+		return errClosed
+	}
+	if failure != nil {
+		return fmt.Errorf("an earlier promise was not kept: %w", failure)
+	}
+	s.queue <- c
+	return nil
+}
+
+// write is the one goroutine that appends: it takes all commits that wait, writes
+// them as one block and makes them durable with one fdatasync.
+func (s *Spool) write() {
+	defer close(s.done)
+	var group []*commit
+	for c := range s.queue {
+		if c == nil {
+			return
+		}
+		group = append(group[:0], c)
+		ended := false
+		for more := true; more && len(group) < 4096; {
+			select {
+			case c := <-s.queue:
+				if c == nil {
+					ended, more = true, false
+				} else {
+					group = append(group, c)
+				}
+			default:
+				more = false
+			}
+		}
+		s.flush(group)
+		if ended {
+			return
+		}
+	}
+}
+
+// flush writes a group, by parts where a segment ends in between.
+func (s *Spool) flush(group []*commit) {
+	for len(group) > 0 {
+		n, err := s.append(group)
+		for _, c := range group[:n] {
+			s.settle(c, err)
+		}
+		group = group[n:]
+	}
+}
+
+// append writes as many commits as fit into the current segment, one at least.
+func (s *Spool) append(group []*commit) (n int, err error) {
+	seg, err := s.room(space(len(group[0].payload)))
+	if err != nil {
+		return len(group), full(err)
+	}
+	var block []byte
+	start := seg.end
+	for _, c := range group {
+		if n > 0 && start+int64(len(block))+space(len(c.payload)) > seg.size {
+			break
+		}
+		c.at = at(seg.number, start+int64(len(block)))
+		h := len(block)
+		block = append(block, make([]byte, headerSize)...)
+		header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at}.put(block[h:])
+		block = append(block, c.payload...)
+		block = append(block, make([]byte, int(space(len(c.payload)))-headerSize-len(c.payload))...)
+		n++
+	}
+	_, err = seg.file.WriteAt(block, start)
+	if err == nil {
+		err = seg.file.Sync()
+	}
+	if err != nil {
+		// After a failed sync nothing is known of what was written: the segment is left
+		// and never written again.
+		s.mu.Lock()
+		seg.sealed = true
+		s.mu.Unlock()
+		s.o.Log.Error("spool write", "segment", segmentName(seg.number), "err", err)
+		return n, full(err)
+	}
+	s.mu.Lock()
+	seg.end = start + int64(len(block))
+	s.mu.Unlock()
+	return n, nil
+}
+
+// room gives a segment in which a record of n octets fits.
+func (s *Spool) room(n int64) (*segment, error) {
+	if c := s.current; c != nil && !c.sealed && c.end+n <= c.size {
+		return c, nil
+	}
+	number := uint32(1)
+	s.mu.Lock()
+	for k := range s.segments {
+		number = max(number, k+1)
+	}
+	s.mu.Unlock()
+	name := segmentName(number)
+	f, err := s.fs.Open(name, true)
+	if err != nil {
+		return nil, err
+	}
+	size := max(s.o.SegmentSize, n)
+	if err = f.Allocate(size); err == nil {
+		err = errors.Join(f.Sync(), s.fs.SyncDir("log"))
+	}
+	if err != nil {
+		f.Close()
+		_ = s.fs.Remove(name) // the next commit tries again
+		return nil, err
+	}
+	seg := &segment{number: number, file: f, size: size}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != nil {
+		s.current.sealed = true
+	}
+	s.segments[number] = seg
+	s.current = seg
+	return seg, nil
+}
+
+// settle tells a commit's outcome and takes it into the index.
+func (s *Spool) settle(c *commit, err error) {
+	s.mu.Lock()
+	if err == nil {
+		s.index(c.at, len(c.payload), c.kind, c.batch)
+		s.durable = c.at + Position(space(len(c.payload)))
+		close(s.grown)
+		s.grown = make(chan struct{})
+	} else if c.done == nil && s.failure == nil {
+		s.failure = err
+	}
+	s.mu.Unlock()
+	if c.done != nil {
+		c.done <- err
+	}
+	if err != nil {
+		return
+	}
+	s.reclaim()
+}
+
+// index takes a durable batch into account. The lock is held.
+func (s *Spool) index(p Position, length, kind int, b *Batch) {
+	if m := b.Message; m != nil {
+		e := &entry{at: p, length: length, kind: kind, states: make([]RecipientState, len(m.Recipients))}
+		for i := range m.Recipients {
+			e.states[i] = RecipientState{State: m.Recipients[i].State, Reason: m.Recipients[i].Reason}
+			if m.Recipients[i].State != Settled {
+				e.live++
+			}
+		}
+		if e.live > 0 {
+			s.entries[m.ID] = e
+			s.order = append(s.order, m.ID)
+			s.segments[p.segment()].live++
+		} else if kind == bodyFile {
+			_ = s.fs.Remove("big/" + m.ID.String())
+		}
+	}
+	for i := range b.Changes {
+		s.change(&b.Changes[i])
+	}
+}
+
+// change moves a recipient on; what is settled stays settled. The lock is held.
+func (s *Spool) change(c *Change) {
+	e := s.entries[c.ID]
+	if e == nil || c.Recipient < 0 || c.Recipient >= len(e.states) || e.states[c.Recipient].State == Settled {
+		return
+	}
+	e.states[c.Recipient] = RecipientState{State: c.State, Attempts: c.Attempts, NotBefore: c.NotBefore, Reason: c.Reason}
+	if c.State != Settled {
+		return
+	}
+	if e.live--; e.live > 0 {
+		return
+	}
+	delete(s.entries, c.ID)
+	if seg := s.segments[e.at.segment()]; seg != nil {
+		seg.live--
+	}
+	if e.kind == bodyFile {
+		_ = s.fs.Remove("big/" + c.ID.String())
+	}
+	if len(s.order) > 1024 && len(s.order) > 2*len(s.entries) {
+		s.tidy()
+	}
+}
+
+// tidy forgets the order of settled messages. The lock is held.
+func (s *Spool) tidy() {
+	kept := s.order[:0]
+	for _, id := range s.order {
+		if s.entries[id] != nil {
+			kept = append(kept, id)
+		}
+	}
+	s.order = kept
+}
+
+// reclaim removes the segments that nobody needs: no live message, no event that
+// the follower has not made durable.
+func (s *Spool) reclaim() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n, seg := range s.segments {
+		if seg.live > 0 || !seg.sealed || seg == s.current || s.forgot < at(n, seg.end) {
+			continue
+		}
+		seg.file.Close()
+		if err := s.fs.Remove(segmentName(n)); err != nil {
+			s.o.Log.Warn("spool segment not removed", "segment", segmentName(n), "err", err)
+			continue
+		}
+		delete(s.segments, n)
+	}
+}
+
+// Close writes what waits and ends.
+func (s *Spool) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.queue <- nil
+	<-s.done
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.grown)
+	s.grown = make(chan struct{})
+	var errs []error
+	for _, seg := range s.segments {
+		errs = append(errs, seg.file.Close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
