@@ -44,15 +44,17 @@ func ParsePath(s string, utf8ok bool) (p Path, rest string, err error) {
 // closing finds the bracket that ends a path, outside of quotes, and refuses octets
 // that have no place in one.
 func closing(s string, utf8ok bool) (int, bool) {
+	for i := 1; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c == 0x7f || (c >= 0x80 && !utf8ok) {
+			return 0, false
+		}
+	}
+	if utf8ok && !utf8.ValidString(s) {
+		return 0, false
+	}
 	quoted := false
 	for i := 1; i < len(s); i++ {
 		switch c := s[i]; {
-		case c < ' ' || c == 0x7f:
-			return 0, false
-		case c >= 0x80:
-			if !utf8ok || !utf8.ValidString(s) {
-				return 0, false
-			}
 		case quoted && c == '\\':
 			i++
 		case c == '"':

@@ -405,7 +405,7 @@ func FuzzParsePath(f *testing.F) {
 }
 
 func BenchmarkServerDiscard(b *testing.B) {
-	addr := listen(b, &smtp.Server{Hostname: "gw.example", Backend: discarding{}})
+	addr := listen(b, &smtp.Server{Hostname: "gw.example", Backend: discarding{}, Limits: smtp.Limits{Commands: 1 << 40}})
 	body := strings.Repeat(strings.Repeat("x", 70)+"\r\n", 57)
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
