@@ -32,7 +32,7 @@ func ParsePath(s string, utf8ok bool) (p Path, rest string, err error) {
 	}
 	if inner[0] == '@' {
 		route, mailbox, found := strings.Cut(inner, ":")
-		if !found || len(route) < 2 {
+		if !found || len(route) < 2 || mailbox == "" {
 			return p, "", errPath
 		}
 		p.Route, inner = route, mailbox

@@ -424,4 +424,3 @@ func (s *Spool) Close() error {
 	}
 	return errors.Join(append(errs, s.lock.Close())...)
 }
-
