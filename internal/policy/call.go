@@ -27,7 +27,7 @@ func (c *compiler) call(x *Call) predicate {
 		c.add(x.Pos, x.Func, "header() is a header, not a condition", `compare it, or use has_header("...")`)
 		return never
 	}
-	c.add(x.Pos, x.Func, fmt.Sprintf("unknown function %q", x.Func), didYouMean(x.Func, FunctionNames()))
+	c.add(x.Pos, x.Func, fmt.Sprintf("unknown function %q", x.Func), DidYouMean(x.Func, FunctionNames()))
 	return never
 }
 
@@ -209,7 +209,7 @@ func (c *compiler) callTag(x *Call) predicate {
 		for t := range c.tags {
 			known = append(known, t)
 		}
-		c.add(x.Args[0].Position(), name, fmt.Sprintf("no filter above sets the tag %q", name), didYouMean(name, known))
+		c.add(x.Args[0].Position(), name, fmt.Sprintf("no filter above sets the tag %q", name), DidYouMean(name, known))
 		return never
 	}
 	return func(e *env) Result {

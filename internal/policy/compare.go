@@ -243,10 +243,10 @@ func (c *compiler) known(enum string, pos Pos, s string) bool {
 	}
 	message := fmt.Sprintf("unknown %s %q", enum, s)
 	if enum == "customer" {
-		c.warn(pos, s, message+" in these files", didYouMean(s, names))
+		c.warn(pos, s, message+" in these files", DidYouMean(s, names))
 		return true
 	}
-	c.add(pos, s, message, didYouMean(s, names))
+	c.add(pos, s, message, DidYouMean(s, names))
 	return false
 }
 

@@ -107,7 +107,7 @@ func (c *compiler) operand(x Expr) (operand, bool) {
 	case *Field:
 		d, ok := lookupField(x.Name)
 		if !ok {
-			c.add(x.Pos, x.Name, fmt.Sprintf("unknown field %q", x.Name), didYouMean(x.Name, FieldNames()))
+			c.add(x.Pos, x.Name, fmt.Sprintf("unknown field %q", x.Name), DidYouMean(x.Name, FieldNames()))
 			return operand{}, false
 		}
 		if d.assert && !c.assert {

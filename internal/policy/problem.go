@@ -71,8 +71,8 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// didYouMean makes the hint for an unknown name.
-func didYouMean(s string, candidates []string) string {
+// DidYouMean makes the hint for an unknown name: the nearest candidate, or "".
+func DidYouMean(s string, candidates []string) string {
 	if n := nearest(s, candidates); n != "" {
 		return "did you mean " + quote(n) + "?"
 	}

@@ -48,10 +48,21 @@ func (s *Spool) Message(id smtp.ID) (*Message, error) {
 // OpenBody opens the body of a live message. A body that is not what was written
 // fails with ErrCorrupt before its end is reached.
 func (s *Spool) OpenBody(id smtp.ID) (*Reader, error) {
+	_, r, err := s.Open(id)
+	return r, err
+}
+
+// Open reads the envelope of a live message and opens its body.
+func (s *Spool) Open(id smtp.ID) (*Message, *Reader, error) {
 	d, _, err := s.load(id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	r, err := s.body(id, d)
+	return d.Message, r, err
+}
+
+func (s *Spool) body(id smtp.ID, d *decoded) (*Reader, error) {
 	if d.kind != bodyFile {
 		return &Reader{ReadSeeker: bytes.NewReader(d.body), size: int64(len(d.body))}, nil
 	}

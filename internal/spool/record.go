@@ -84,3 +84,14 @@ type RecipientState struct {
 	NotBefore time.Time
 	Reason    string
 }
+
+// Reasons for which a recipient is held from the moment of its acceptance until
+// somebody deals with it, a crash in between included.
+const (
+	// ReasonConsume marks what Postern itself reads: a report. Whoever has read it
+	// settles it.
+	ReasonConsume = "to be read by postern"
+	// ReasonBounce begins the reason of what a filter bounces; its DSN settles it. It is
+	// held and not pending so that a crash cannot deliver it.
+	ReasonBounce = "to be bounced"
+)

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"postern.dev/postern/internal/config"
+)
+
+// loadConfig reads a configuration and prints what is wrong with it. loud prints
+// warnings too.
+func loadConfig(e *env, path string, loud bool) (*config.Config, error) {
+	cfg, diags := config.Load(path, config.Options{})
+	if loud || diags.HasErrors() {
+		diags.Write(e.stderr, isTerminal(e.stderr))
+	}
+	if diags.HasErrors() {
+		return nil, &exitError{code: exitUsage, text: fmt.Sprintf("%s does not load: %s", path, diags.Count())}
+	}
+	return cfg, nil
+}
+
+func runCheck(_ context.Context, e *env, args []string) error {
+	f := flags("check")
+	asJSON := f.Bool("json", false, "")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	file, err := oneFile("check", rest)
+	if err != nil {
+		return err
+	}
+	cfg, diags := config.Load(file, config.Options{})
+	if *asJSON {
+		return checkJSON(e, cfg, diags)
+	}
+	diags.Write(e.stdout, e.colour)
+	if diags.HasErrors() {
+		return &exitError{code: exitUsage, text: fmt.Sprintf("%s does not load: %s", file, diags.Count())}
+	}
+	fmt.Fprintf(e.stdout, "%s loads: policy %s, %d filters, %d listeners", file, cfg.Version, len(cfg.Program.Filters), len(cfg.Listeners))
+	if n := len(diags); n > 0 {
+		fmt.Fprintf(e.stdout, ", %s", diags.Count())
+	}
+	fmt.Fprintln(e.stdout)
+	return nil
+}
+
+// checked is check's answer for machines. The claims about relaying come with the
+// prover; until a policy has been proven its status is "unknown".
+type checked struct {
+	Status      string             `json:"status"` // loads, fails
+	Policy      string             `json:"policy,omitempty"`
+	Filters     int                `json:"filters"`
+	Diagnostics config.Diagnostics `json:"diagnostics"`
+}
+
+func checkJSON(e *env, cfg *config.Config, diags config.Diagnostics) error {
+	out := checked{Status: "loads", Diagnostics: diags}
+	if diags.HasErrors() {
+		out.Status = "fails"
+	} else {
+		out.Policy, out.Filters = cfg.Version, len(cfg.Program.Filters)
+	}
+	if err := printJSON(e, out); err != nil {
+		return err
+	}
+	if diags.HasErrors() {
+		return &exitError{code: exitUsage}
+	}
+	return nil
+}
+
+func runFmt(_ context.Context, e *env, args []string) error {
+	f := flags("fmt")
+	write := f.Bool("w", false, "")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) == 0 {
+		src, err := io.ReadAll(e.stdin)
+		if err != nil {
+			return err
+		}
+		out, err := config.Fmt(src)
+		if err != nil {
+			return usagef("standard input: %v", err)
+		}
+		_, err = e.stdout.Write(out)
+		return err
+	}
+	for _, name := range rest {
+		if err := fmtFile(e, name, *write); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fmtFile(e *env, name string, write bool) error {
+	src, err := os.ReadFile(name)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	out, err := config.Fmt(src)
+	if err != nil {
+		return usagef("%s: %v", name, err)
+	}
+	if !write {
+		_, err = e.stdout.Write(out)
+		return err
+	}
+	if bytes.Equal(src, out) {
+		return nil
+	}
+	fmt.Fprintln(e.stdout, name)
+	return replaceFile(name, out)
+}
+
+// replaceFile writes a file beside the old one and renames it, so that no moment
+// shows half a configuration.
+func replaceFile(name string, content []byte) error {
+	mode := fs.FileMode(0o644)
+	if st, err := os.Stat(name); err == nil {
+		mode = st.Mode().Perm()
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(name), ".postern-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(content)
+	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return os.Rename(tmp.Name(), name)
+}
+
+func runInit(_ context.Context, e *env, args []string) error {
+	f := flags("init")
+	hostname := f.String("hostname", "", "")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	name := "postern.hcl"
+	if len(rest) > 0 {
+		name = rest[0]
+	}
+	if *hostname == "" {
+		if *hostname, err = os.Hostname(); err != nil {
+			return usagef("the host's name is unknown; give -hostname")
+		}
+	}
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+	if errors.Is(err, fs.ErrExist) {
+		return &exitError{code: exitUsage, text: name + " exists", hint: "name another file"}
+	}
+	if err != nil {
+		return usagef("%v", err)
+	}
+	_, err = file.Write(config.Starter(config.StarterOptions{Hostname: *hostname}))
+	if err = errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	fmt.Fprintf(e.stdout, "%s is written: it relays for nobody yet.\nRead it, enter a customer, then: postern check %s && postern serve %s\n", name, name, name)
+	return nil
+}
+
+func runPasswd(_ context.Context, e *env, args []string) error {
+	if len(args) > 0 {
+		return &exitError{code: exitUsage, text: "passwd reads the password from standard input", hint: "printf %s 'secret' | postern passwd"}
+	}
+	b, err := io.ReadAll(io.LimitReader(e.stdin, 1024))
+	if err != nil {
+		return err
+	}
+	password := string(bytes.TrimRight(b, "\r\n"))
+	if password == "" {
+		return usagef("empty password")
+	}
+	salt := make([]byte, 16)
+	if _, err := rand.Read(salt); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout, config.HashPassword(password, salt, 16384))
+	return nil
+}

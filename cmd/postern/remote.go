@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/user"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"postern.dev/postern/internal/app"
+)
+
+// node finds the admin socket of the node that a configuration describes.
+func node(e *env, path string) (*app.Client, error) {
+	cfg, err := loadConfig(e, path, false)
+	if err != nil {
+		return nil, err
+	}
+	return app.NewClient(cfg.Node.Socket), nil
+}
+
+// operator names who is at the keyboard, for the record.
+func operator() string {
+	if s := os.Getenv("SUDO_USER"); s != "" {
+		return s
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "unknown"
+}
+
+// remote puts a node's refusal into an exit status.
+func remote(err error) error {
+	var r *app.RemoteError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, app.ErrNotRunning):
+		return &exitError{code: exitUsage, text: err.Error(), hint: "start it with postern serve FILE"}
+	case errors.As(err, &r) && r.Status == 404:
+		return &exitError{code: exitNo, text: r.Error(), hint: r.Hint}
+	case errors.As(err, &r):
+		return &exitError{code: exitUsage, text: r.Error(), hint: r.Hint}
+	}
+	return err
+}
+
+// oneFile takes the single configuration argument that stands last.
+func oneFile(name string, args []string) (string, error) {
+	if len(args) != 1 {
+		return "", &exitError{code: exitUsage, text: fmt.Sprintf("%s takes one configuration file or folder", name), hint: "postern help " + name}
+	}
+	return args[0], nil
+}
+
+// printJSON writes one object a line.
+func printJSON(e *env, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(e.stdout, "%s\n", b)
+	return err
+}
+
+// table aligns columns.
+func table(e *env) *tabwriter.Writer { return tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0) }
+
+// stamp prints a time for people; the zero time is "-".
+func stampTime(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05")
+}
+
+// dash stands for nothing in a table.
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func runStatus(ctx context.Context, e *env, args []string) error {
+	f := flags("status")
+	asJSON := f.Bool("json", false, "")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	file, err := oneFile("status", rest)
+	if err != nil {
+		return err
+	}
+	c, err := node(e, file)
+	if err != nil {
+		return err
+	}
+	var s app.Status
+	if err := remote(c.Get(ctx, "/status", nil, &s)); err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(e, s)
+	}
+	w := table(e)
+	fmt.Fprintf(w, "node\t%s\nversion\t%s\nup since\t%s\npolicy\t%s, %d filters, guard %s\n", s.Hostname, s.Version, stampTime(s.Started), s.Policy, s.Filters, s.Guard)
+	fmt.Fprintf(w, "listeners\t%s\nqueue\t%d waiting, %d held\nincidents\t%d open\n", strings.Join(s.Listeners, ", "), s.Waiting, s.Held, s.Incidents)
+	return w.Flush()
+}
+
+func runHealth(ctx context.Context, e *env, args []string) error {
+	file, err := oneFile("health", args)
+	if err != nil {
+		return err
+	}
+	c, err := node(e, file)
+	if err != nil {
+		return err
+	}
+	return remote(c.Get(ctx, "/readyz", nil, nil))
+}
+
+func runReload(ctx context.Context, e *env, args []string) error {
+	f := flags("reload")
+	reason := f.String("reason", "", "")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	file, err := oneFile("reload", rest)
+	if err != nil {
+		return err
+	}
+	c, err := node(e, file) // also prints what is wrong with the file, where the user sits
+	if err != nil {
+		return err
+	}
+	var out app.Reloaded
+	if err := remote(c.Post(ctx, "/reload", app.ReloadRequest{By: operator(), Reason: *reason}, &out)); err != nil {
+		return err
+	}
+	for _, d := range out.Diagnostics {
+		fmt.Fprintln(e.stderr, d)
+	}
+	fmt.Fprintf(e.stdout, "policy %s is in force, %d filters\n", out.Policy, out.Filters)
+	return nil
+}
+
+func runTrace(ctx context.Context, e *env, args []string) error {
+	f := flags("trace")
+	asJSON := f.Bool("json", false, "")
+	id := f.String("id", "", "")
+	mid := f.String("message-id", "", "")
+	rcpt := f.String("recipient", "", "")
+	limit := f.Int("limit", 10, "")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) == 2 && *id == "" { // postern trace ID FILE
+		*id, rest = rest[0], rest[1:]
+	}
+	file, err := oneFile("trace", rest)
+	if err != nil {
+		return err
+	}
+	if *id == "" && *mid == "" && *rcpt == "" {
+		return usagef("trace needs one of -id, -message-id, -recipient")
+	}
+	c, err := node(e, file)
+	if err != nil {
+		return err
+	}
+	q := url.Values{"limit": {fmt.Sprint(*limit)}}
+	for k, v := range map[string]string{"id": *id, "message-id": *mid, "recipient": *rcpt} {
+		if v != "" {
+			q.Set(k, v)
+		}
+	}
+	var traced []app.Traced
+	if err := remote(c.Get(ctx, "/trace", q, &traced)); err != nil {
+		return err
+	}
+	return printTraces(e, traced, *asJSON)
+}
+
+func printTraces(e *env, traced []app.Traced, asJSON bool) error {
+	for i := range traced {
+		if asJSON {
+			if err := printJSON(e, traced[i]); err != nil {
+				return err
+			}
+			continue
+		}
+		if i > 0 {
+			fmt.Fprintln(e.stdout)
+		}
+		fmt.Fprintf(e.stdout, "message %s\n", traced[i].ID)
+		for _, line := range traced[i].Text {
+			fmt.Fprintln(e.stdout, "  "+line)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package app
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+
+	"postern.dev/postern/internal/ledger"
+)
+
+// The types of the admin API, which the commands and the socket share. Times are
+// RFC 3339 in UTC; durations are seconds.
+type (
+	// Status is what a node says of itself.
+	Status struct {
+		Version   string    `json:"version"`
+		Hostname  string    `json:"hostname"`
+		Started   time.Time `json:"started"`
+		Policy    string    `json:"policy"`
+		Guard     string    `json:"guard"`
+		Filters   int       `json:"filters"`
+		Listeners []string  `json:"listeners"`
+		Waiting   int       `json:"waiting"`
+		Held      int       `json:"held"`
+		Incidents int       `json:"incidents"`
+	}
+
+	// QueueRow is one recipient that is not done with.
+	QueueRow struct {
+		ID        string    `json:"id"`
+		Recipient int       `json:"recipient"`
+		Address   string    `json:"address"`
+		Domain    string    `json:"domain"`
+		Sender    string    `json:"sender"`
+		Origin    string    `json:"origin"`
+		Customer  string    `json:"customer,omitempty"`
+		Filter    string    `json:"filter,omitempty"`
+		Pool      string    `json:"pool,omitempty"`
+		State     string    `json:"state"`
+		Attempts  int       `json:"attempts"`
+		Next      time.Time `json:"next,omitzero"`
+		Reason    string    `json:"reason,omitempty"`
+		Accepted  time.Time `json:"accepted"`
+	}
+
+	// QueueSelect chooses rows of the queue; empty parts choose everything.
+	QueueSelect struct {
+		ID       string `json:"id,omitempty"`
+		Domain   string `json:"domain,omitempty"`
+		Pool     string `json:"pool,omitempty"`
+		Customer string `json:"customer,omitempty"`
+		Incident string `json:"incident,omitempty"`
+		State    string `json:"state,omitempty"`
+		Limit    int    `json:"limit,omitempty"`
+	}
+
+	// QueueAction is an operator's act on the queue.
+	QueueAction struct {
+		QueueSelect
+		By   string `json:"by"`
+		Note string `json:"note,omitempty"`
+	}
+
+	// Done tells how many recipients an act has changed.
+	Done struct {
+		Changed int `json:"changed"`
+	}
+
+	// Traced is the life of one message.
+	Traced struct {
+		ID     string            `json:"id"`
+		Events []json.RawMessage `json:"events"`
+		Text   []string          `json:"text"` // one line an event, for people
+	}
+
+	// IncidentAction is an operator's act on an incident.
+	IncidentAction struct {
+		By      string               `json:"by"`
+		Note    string               `json:"note,omitempty"`
+		Outcome string               `json:"outcome,omitempty"` // of close: closed, false-alarm
+		Contain []ledger.Containment `json:"contain,omitempty"`
+		Release bool                 `json:"release_mail,omitempty"` // of release: held mail goes on
+		Drop    bool                 `json:"drop_mail,omitempty"`    // of release: held mail is discarded
+	}
+
+	// IncidentView is an incident as the commands show it.
+	IncidentView struct {
+		ID       string               `json:"id"`
+		State    string               `json:"state"`
+		Trigger  string               `json:"trigger"`
+		Path     ledger.Path          `json:"path"`
+		Peer     netip.Addr           `json:"peer,omitzero"`
+		Policy   string               `json:"policy"`
+		Pool     string               `json:"pool,omitempty"`
+		Source   netip.Addr           `json:"source,omitzero"`
+		Message  string               `json:"message,omitempty"`
+		Opened   time.Time            `json:"opened"`
+		Changed  time.Time            `json:"changed"`
+		Contain  []ledger.Containment `json:"contain,omitempty"`
+		Reports  int                  `json:"reports"`
+		Timeline []string             `json:"timeline,omitempty"`
+	}
+
+	// ReloadRequest asks for the configuration to be read again.
+	ReloadRequest struct {
+		By     string `json:"by"`
+		Reason string `json:"reason,omitempty"`
+		File   string `json:"file,omitempty"` // another file in place of the node's; "" is the same
+	}
+
+	// Reloaded tells what came into force.
+	Reloaded struct {
+		Policy      string   `json:"policy"`
+		Filters     int      `json:"filters"`
+		Diagnostics []string `json:"diagnostics,omitempty"`
+	}
+
+	// Failure is the body of an answer that is not 2xx.
+	Failure struct {
+		Error string `json:"error"`
+		Hint  string `json:"hint,omitempty"`
+	}
+)

@@ -1,0 +1,189 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"postern.dev/postern/internal/policy"
+)
+
+// maxHeader bounds the header of a message; real ones stay far below.
+const maxHeader = 1 << 20
+
+var errHeaderTooLarge = errors.New("header too large")
+
+// head is the header of a message as it came: the fields with their octets, and
+// what stood between header and body.
+type head struct {
+	fields []rawField
+	size   int64 // octets read, with the empty line
+}
+
+// rawField is one field: the name in lower case and all its lines with their CRLF.
+type rawField struct {
+	name string
+	raw  []byte
+}
+
+// readHead reads the header. What follows it, from the first octet of the body,
+// remains in r; body holds octets that were read and turned out to belong to it (a
+// message without an empty line between header and body, or without a header).
+func readHead(r *bufio.Reader) (h *head, body []byte, err error) {
+	h = &head{}
+	for {
+		line, err := readLine(r)
+		h.size += int64(len(line))
+		if h.size > maxHeader {
+			return nil, nil, errHeaderTooLarge
+		}
+		switch {
+		case err != nil && !errors.Is(err, io.EOF):
+			return nil, nil, err
+		case len(line) == 0 || isBlank(line):
+			return h, nil, nil
+		case (line[0] == ' ' || line[0] == '\t') && len(h.fields) > 0:
+			f := &h.fields[len(h.fields)-1]
+			f.raw = append(f.raw, line...)
+		default:
+			name, ok := fieldName(line)
+			if !ok {
+				return h, line, nil
+			}
+			h.fields = append(h.fields, rawField{name: name, raw: line})
+		}
+		if err != nil {
+			return h, nil, nil
+		}
+	}
+}
+
+// readLine reads one line with its CRLF into memory of its own.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+		if len(line) > maxHeader {
+			return line, errHeaderTooLarge
+		}
+	}
+}
+
+func isBlank(line []byte) bool { return len(bytes.TrimRight(line, "\r\n")) == 0 }
+
+// fieldName gives the name of a header line: printable ASCII before the colon (RFC
+// 5322, section 2.2), with the obsolete white space allowed.
+func fieldName(line []byte) (string, bool) {
+	i := bytes.IndexByte(line, ':')
+	if i <= 0 {
+		return "", false
+	}
+	name := bytes.TrimRight(line[:i], " \t")
+	for _, c := range name {
+		if c <= ' ' || c >= 127 {
+			return "", false
+		}
+	}
+	return strings.ToLower(string(name)), len(name) > 0
+}
+
+// value gives a field's value, unfolded and trimmed.
+func (f *rawField) value() string {
+	_, v, _ := bytes.Cut(f.raw, []byte(":"))
+	if bytes.IndexByte(v, '\n') == len(v)-1 {
+		return string(bytes.TrimSpace(v))
+	}
+	var b strings.Builder
+	for line := range bytes.SplitSeq(v, []byte("\n")) {
+		b.Write(bytes.TrimRight(line, "\r"))
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// get gives the value of the first field of a name, "" where there is none.
+func (h *head) get(name string) string {
+	for i := range h.fields {
+		if h.fields[i].name == name {
+			return h.fields[i].value()
+		}
+	}
+	return ""
+}
+
+// facts gives the header as the policy sees it.
+func (h *head) facts() []policy.HeaderField {
+	out := make([]policy.HeaderField, len(h.fields))
+	for i := range h.fields {
+		out[i] = policy.HeaderField{Name: h.fields[i].name, Value: h.fields[i].value()}
+	}
+	return out
+}
+
+// count tells how many fields of a name there are.
+func (h *head) count(name string) int {
+	n := 0
+	for i := range h.fields {
+		if h.fields[i].name == name {
+			n++
+		}
+	}
+	return n
+}
+
+// remove takes out the fields for which drop holds and gives them back in order.
+func (h *head) remove(drop func(*rawField) bool) []rawField {
+	var gone []rawField
+	kept := h.fields[:0:0]
+	for i := range h.fields {
+		if drop(&h.fields[i]) {
+			gone = append(gone, h.fields[i])
+		} else {
+			kept = append(kept, h.fields[i])
+		}
+	}
+	h.fields = kept
+	return gone
+}
+
+// bytes gives the header with trace put before it and the empty line after it.
+func (h *head) bytes(trace []byte) []byte {
+	n := len(trace) + 2
+	for i := range h.fields {
+		n += len(h.fields[i].raw) + 2
+	}
+	b := append(make([]byte, 0, n), trace...)
+	for i := range h.fields {
+		b = append(b, h.fields[i].raw...)
+		if !bytes.HasSuffix(b, []byte("\r\n")) {
+			b = append(b, "\r\n"...)
+		}
+	}
+	return append(b, "\r\n"...)
+}
+
+// original gives the octets as they came, for signatures.
+func (h *head) original() []byte { return h.bytes(nil) }
+
+// add appends a field; name and value must be clean.
+func (h *head) add(name, value string) {
+	h.fields = append(h.fields, rawField{name: strings.ToLower(name), raw: fmt.Appendf(nil, "%s: %s\r\n", name, value)})
+}
+
+// forgeable reports the fields by which Postern knows its own mail. Nobody but an
+// inside host may send them in: it sends on what Postern gave it.
+func forgeable(f *rawField, hostname string) bool {
+	switch f.name {
+	case "x-postern-stamp", "x-postern-origin":
+		return true
+	case "received":
+		return strings.Contains(strings.ToLower(f.value()), " by "+hostname+" (postern)")
+	}
+	return false
+}
