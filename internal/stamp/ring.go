@@ -3,6 +3,7 @@ package stamp
 import (
 	"bufio"
 	"bytes"
+	"encoding/base32"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"postern.dev/postern/internal/smtp"
 )
 
 const (
@@ -22,53 +21,60 @@ const (
 
 // Key is one secret of the ring.
 type Key struct {
-	ID      uint8 // 0 to 31
-	Secret  []byte
+	ID      uint8  // 0 to 31, written into every stamp
+	Secret  []byte // 32 bytes
 	Created time.Time
 	Retired bool // verifies, mints no more
 }
 
-// Ring is a set of keys. It never changes once made.
+// Ring is a set of keys. It never changes once made and may be used by many
+// goroutines.
 type Ring struct {
 	keys    []Key
-	byID    map[uint8]*Key
-	current *Key
+	byID    [maxKeys]*sealer
+	current *sealer
 }
 
-// NewRing makes a ring; the newest key that is not retired mints.
+// NewRing makes a ring; the newest key that is not retired mints. A ring without
+// such a key, with an id twice or with a secret of a wrong length is refused.
 func NewRing(keys []Key) (*Ring, error) {
-	r := &Ring{keys: append([]Key(nil), keys...), byID: map[uint8]*Key{}}
-	for i := range r.keys {
-		k := &r.keys[i]
+	r := &Ring{keys: make([]Key, len(keys))}
+	newest := -1
+	for i, k := range keys {
 		if k.ID >= maxKeys || len(k.Secret) != keyBytes {
 			return nil, fmt.Errorf("key %d: an id below %d and a secret of %d bytes are wanted", k.ID, maxKeys, keyBytes)
 		}
 		if r.byID[k.ID] != nil {
 			return nil, fmt.Errorf("key %d: stands twice", k.ID)
 		}
-		r.byID[k.ID] = k
-		if !k.Retired && (r.current == nil || !k.Created.Before(r.current.Created)) {
-			r.current = k
+		k.Secret = bytes.Clone(k.Secret)
+		r.keys[i], r.byID[k.ID] = k, newSealer(k)
+		if !k.Retired && (newest < 0 || !k.Created.Before(r.keys[newest].Created)) {
+			newest = i
 		}
 	}
-	if r.current == nil {
+	if newest < 0 {
 		return nil, errors.New("key ring: no key that mints")
 	}
+	r.current = r.byID[r.keys[newest].ID]
 	return r, nil
 }
 
-// NewKey draws a key.
+// NewKey draws the secret of a key from random.
 func NewKey(id uint8, created time.Time, random io.Reader) (Key, error) {
 	k := Key{ID: id, Created: created.UTC().Truncate(time.Second), Secret: make([]byte, keyBytes)}
-	_, err := io.ReadFull(random, k.Secret)
-	return k, err
+	if _, err := io.ReadFull(random, k.Secret); err != nil {
+		return Key{}, fmt.Errorf("draw key %d: %w", id, err)
+	}
+	return k, nil
 }
 
 // Keys gives the keys, for listing.
 func (r *Ring) Keys() []Key { return append([]Key(nil), r.keys...) }
 
-// Rotate gives a ring with a new key that mints from now on. With all ids taken, the
-// oldest key goes.
+// Rotate gives a ring with a new key that mints from now on; those before it are
+// retired, so that a clock set back cannot bring one to mint again. With all ids
+// taken, the oldest key goes, and with it what it has stamped.
 func (r *Ring) Rotate(now time.Time, random io.Reader) (*Ring, error) {
 	keys := r.Keys()
 	id := uint8(0)
@@ -76,14 +82,12 @@ func (r *Ring) Rotate(now time.Time, random io.Reader) (*Ring, error) {
 		id++
 	}
 	if id == maxKeys {
-		oldest := 0
-		for i := range keys {
-			if keys[i].Created.Before(keys[oldest].Created) {
-				oldest = i
-			}
-		}
+		oldest := r.oldest()
 		id = keys[oldest].ID
 		keys = append(keys[:oldest], keys[oldest+1:]...)
+	}
+	for i := range keys {
+		keys[i].Retired = true
 	}
 	k, err := NewKey(id, now, random)
 	if err != nil {
@@ -92,10 +96,29 @@ func (r *Ring) Rotate(now time.Time, random io.Reader) (*Ring, error) {
 	return NewRing(append(keys, k))
 }
 
+// oldest gives the place of the oldest retired key, else of the oldest that does not
+// mint.
+func (r *Ring) oldest() int {
+	found := -1
+	for i := range r.keys {
+		k := &r.keys[i]
+		if r.byID[k.ID] == r.current {
+			continue
+		}
+		if found < 0 || (k.Retired && !r.keys[found].Retired) ||
+			(k.Retired == r.keys[found].Retired && k.Created.Before(r.keys[found].Created)) {
+			found = i
+		}
+	}
+	return found
+}
+
 // ParseKeys reads a key file: one key a line, "id created secret [retired]", the time
-// in RFC 3339, the secret in hexadecimal; # begins a comment.
+// in RFC 3339, the secret of 32 bytes in hexadecimal or in base32 (RFC 4648); #
+// begins a comment. Errors name the line and never the secret.
 func ParseKeys(r io.Reader) (*Ring, error) {
 	var keys []Key
+	var seen [maxKeys]bool
 	sc := bufio.NewScanner(r)
 	for n := 1; sc.Scan(); n++ {
 		text, _, _ := strings.Cut(sc.Text(), "#")
@@ -107,10 +130,14 @@ func ParseKeys(r io.Reader) (*Ring, error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
+		if seen[k.ID] {
+			return nil, fmt.Errorf("line %d: key %d stands twice", n, k.ID)
+		}
+		seen[k.ID] = true
 		keys = append(keys, k)
 	}
 	if err := sc.Err(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read keys: %w", err)
 	}
 	return NewRing(keys)
 }
@@ -128,10 +155,27 @@ func parseKey(f []string) (k Key, err error) {
 	if k.Created, err = time.Parse(time.RFC3339, f[1]); err != nil {
 		return k, fmt.Errorf("key %d: time %q is not RFC 3339", id, f[1])
 	}
-	if k.Secret, err = hex.DecodeString(f[2]); err != nil || len(k.Secret) != keyBytes {
-		return k, fmt.Errorf("key %d: the secret is not %d bytes in hexadecimal", id, keyBytes)
+	if k.Secret = parseSecret(f[2]); len(k.Secret) != keyBytes {
+		return k, fmt.Errorf("key %d: the secret is not %d bytes in hexadecimal or base32", id, keyBytes)
 	}
 	return k, nil
+}
+
+// parseSecret tells the two spellings apart by their length: base32 may look like
+// hexadecimal.
+func parseSecret(s string) []byte {
+	if len(s) == 2*keyBytes {
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			return nil
+		}
+		return b
+	}
+	b, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(strings.TrimRight(s, "=")))
+	if err != nil {
+		return nil
+	}
+	return b
 }
 
 // Format gives what ParseKeys reads.
@@ -147,55 +191,4 @@ func (r *Ring) Format() []byte {
 		b.WriteByte('\n')
 	}
 	return b.Bytes()
-}
-
-func stampChar(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-}
-
-// maxFound bounds what Find gives.
-const maxFound = 64
-
-// Find gives the candidates in a text: runs of letters and digits as long as a stamp.
-// Whether one is a stamp is for Verify to say.
-func Find(text string) []string {
-	var out []string
-	start := 0
-	for i := 0; i <= len(text); i++ {
-		if i < len(text) && stampChar(text[i]) {
-			continue
-		}
-		if i-start == Length && len(out) < maxFound {
-			out = append(out, strings.ToLower(text[start:i]))
-		}
-		start = i + 1
-	}
-	return out
-}
-
-// returnPrefix begins the local part of a stamped return path.
-const returnPrefix = "b-"
-
-// ReturnPath makes the stamped reverse-path (VERP): 52 octets before the @.
-func ReturnPath(token, domain string) smtp.Path {
-	return smtp.Path{Local: returnPrefix + token, Domain: domain}
-}
-
-// FromReturnPath finds the stamp in a return path's local part, also where a
-// forwarder (SRS) or a signer (BATV) has wrapped it.
-func FromReturnPath(local string) (token string, ok bool) {
-	low := strings.ToLower(local)
-	if i := strings.LastIndex(low, returnPrefix); i >= 0 {
-		low = low[i+len(returnPrefix):]
-	} else {
-		return "", false
-	}
-	if len(low) < Length {
-		return "", false
-	}
-	found := Find(low[:Length])
-	if len(found) == 1 && (len(low) == Length || !stampChar(low[Length])) {
-		return found[0], true
-	}
-	return "", false
 }
