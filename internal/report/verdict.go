@@ -1,0 +1,86 @@
+package report
+
+import (
+	"net/netip"
+	"time"
+
+	"postern.dev/postern/internal/ledger"
+	"postern.dev/postern/internal/smtp"
+)
+
+// Kind is what a report is found to be.
+type Kind string
+
+// The verdicts, in the order in which they are tried.
+const (
+	Malformed   Kind = "malformed"   // not a report, or without anything that could be judged
+	Duplicate   Kind = "duplicate"   // judged before
+	Forged      Kind = "forged"      // carries a stamp that we never minted
+	Expired     Kind = "expired"     // a true stamp whose row the ledger keeps no more
+	Replayed    Kind = "replayed"    // a true stamp on mail that cannot be the one it was minted for
+	Sent        Kind = "sent"        // a customer sent it through us
+	Leaked      Kind = "leaked"      // we emitted it, and nobody of ours sent it
+	Bypassed    Kind = "bypassed"    // from an address that is ours alone, not through us
+	Foreign     Kind = "foreign"     // not from us
+	Undecidable Kind = "undecidable" // too little is left to tell
+)
+
+// Grade says how good the evidence is.
+type Grade string
+
+// The grades.
+const (
+	GradeA Grade = "A" // a stamp, or our own row by our own id, from an authenticated reporter
+	GradeB Grade = "B" // other keys that agree
+	GradeC Grade = "C" // weak, or from a reporter who is not authenticated: pages nobody
+)
+
+// Key is one piece of evidence.
+type Key struct {
+	Name     string `json:"name"` // stamp, received-id, message-id, dkim, hand-off, source-ip
+	Value    string `json:"value,omitempty"`
+	Supports bool   `json:"supports"` // or contradicts
+}
+
+// Verdict is a judged report.
+type Verdict struct {
+	Kind          Kind        `json:"verdict"`
+	Grade         Grade       `json:"grade"`
+	Reason        string      `json:"reason"` // one sentence, for people
+	Provider      string      `json:"provider,omitempty"`
+	Authenticated bool        `json:"authenticated"`
+	Format        string      `json:"format,omitempty"`
+	FeedbackType  string      `json:"feedback_type,omitempty"`
+	Keys          []Key       `json:"keys"`
+	Message       smtp.ID     `json:"message,omitzero"`
+	Recipient     int         `json:"recipient"` // index, -1 where unknown
+	Customer      string      `json:"customer,omitempty"`
+	Path          ledger.Path `json:"path,omitzero"`
+	Peer          netip.Addr  `json:"peer,omitzero"` // of the session that brought the message in
+	Policy        string      `json:"policy,omitempty"`
+	Pool          string      `json:"pool,omitempty"`
+	Source        netip.Addr  `json:"source,omitzero"` // that we handed it over from
+	SourceIP      netip.Addr  `json:"source_ip,omitzero"`
+	Arrived       time.Time   `json:"arrived,omitzero"`
+	Identity      string      `json:"identity,omitempty"`
+}
+
+// Pages reports whether the verdict opens an incident: leaked or bypassed, from a
+// reporter who is who he says, on evidence better than C.
+func (v *Verdict) Pages() bool {
+	return (v.Kind == Leaked || v.Kind == Bypassed) && v.Authenticated && v.Grade != GradeC
+}
+
+// Event makes the ledger's row of the verdict. id is the report's own message.
+func (v *Verdict) Event(id smtp.ID, now time.Time) *ledger.Reported {
+	e := &ledger.Reported{Time: now, ID: id, Identity: v.Identity, Provider: v.Provider, Format: v.Format, Verdict: string(v.Kind), Grade: string(v.Grade),
+		Subject: v.Message, Rcpt: v.Recipient, Customer: v.Customer, Path: v.Path, SourceIP: v.SourceIP, Arrived: v.Arrived}
+	for _, k := range v.Keys {
+		sign := "+"
+		if !k.Supports {
+			sign = "-"
+		}
+		e.Keys = append(e.Keys, sign+k.Name+"="+k.Value)
+	}
+	return e
+}
