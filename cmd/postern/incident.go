@@ -203,4 +203,3 @@ func runImpact(ctx context.Context, e *env, args []string) error {
 	}
 	return printImpact(e, rest[0], &im)
 }
-

@@ -65,13 +65,13 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	e := &env{stdin: stdin, stdout: stdout, stderr: stderr, colour: isTerminal(stdout)}
 	if err := dispatch(ctx, e, args); err != nil {
-		return report(e, err)
+		return complain(e, err)
 	}
 	return exitOK
 }
 
-// report prints an error as "postern: text" and a hint on a line of its own.
-func report(e *env, err error) int {
+// complain prints an error as "postern: text" and a hint on a line of its own.
+func complain(e *env, err error) int {
 	var x *exitError
 	if !errors.As(err, &x) {
 		fmt.Fprintf(e.stderr, "postern: %v\n", err)
@@ -139,7 +139,7 @@ func help(e *env, all []command, name string) error {
 	return &exitError{code: exitUsage, text: fmt.Sprintf("unknown command %q", name), hint: "postern help lists them"}
 }
 
-// flags makes a flag set that leaves printing to report.
+// flags makes a flag set that leaves printing to complain.
 func flags(name string) *flag.FlagSet {
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	f.SetOutput(io.Discard)

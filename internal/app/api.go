@@ -121,3 +121,8 @@ type (
 		Hint  string `json:"hint,omitempty"`
 	}
 )
+
+// JudgeRequest asks for the verdict of a saved mail.
+type JudgeRequest struct {
+	Raw []byte `json:"raw"`
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"postern.dev/postern/internal/app"
+	"postern.dev/postern/internal/ledger"
+	"postern.dev/postern/internal/report"
+	"postern.dev/postern/internal/smtp"
+	"postern.dev/postern/internal/stamp"
+)
+
+// judged is one line of postern report -json.
+type judged struct {
+	File string `json:"file"`
+	*report.Verdict
+	Error string `json:"error,omitempty"`
+}
+
+func runReport(ctx context.Context, e *env, args []string) error {
+	f := flags("report")
+	asJSON := f.Bool("json", false, "")
+	cfg := f.String("config", "", "")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) == 0 {
+		return &exitError{code: exitUsage, text: "report needs files of saved mail", hint: "postern help report"}
+	}
+	judge := offline
+	if *cfg != "" {
+		c, err := node(e, *cfg)
+		if err != nil {
+			return err
+		}
+		judge = func(ctx context.Context, raw []byte) (*report.Verdict, error) {
+			var v report.Verdict
+			return &v, remote(c.Post(ctx, "/judge", app.JudgeRequest{Raw: raw}, &v))
+		}
+	}
+	bad, pages := false, false
+	for _, name := range rest {
+		j := judged{File: name}
+		raw, err := os.ReadFile(name)
+		if err == nil {
+			j.Verdict, err = judge(ctx, raw)
+		}
+		if err != nil {
+			j.Verdict, j.Error, bad = nil, err.Error(), true
+		}
+		if err := printJudged(e, &j, *asJSON); err != nil {
+			return err
+		}
+		pages = pages || (j.Verdict != nil && (j.Kind == report.Leaked || j.Kind == report.Bypassed))
+	}
+	switch {
+	case bad:
+		return &exitError{code: exitUsage}
+	case pages:
+		return &exitError{code: exitNo}
+	}
+	return nil
+}
+
+func printJudged(e *env, j *judged, asJSON bool) error {
+	if asJSON {
+		return printJSON(e, j)
+	}
+	if j.Verdict == nil {
+		fmt.Fprintf(e.stderr, "postern: %s: %s\n", j.File, j.Error)
+		return nil
+	}
+	fmt.Fprintf(e.stdout, "%s: %s, grade %s\n  %s\n", j.File, j.Kind, j.Grade, printable(j.Reason))
+	for _, k := range j.Keys {
+		sign := "for"
+		if !k.Supports {
+			sign = "against"
+		}
+		fmt.Fprintf(e.stdout, "  %-7s %s %s\n", sign, k.Name, printable(k.Value))
+	}
+	return nil
+}
+
+// offline judges without a ledger: it tells malformed from foreign and forged stamps
+// from none, and nothing more.
+func offline(ctx context.Context, raw []byte) (*report.Verdict, error) {
+	ring, err := stamp.NewRing([]stamp.Key{{Secret: make([]byte, 32), Created: time.Unix(0, 0)}})
+	if err != nil {
+		return nil, err
+	}
+	nothing := emptyLedger{}
+	j := report.New(report.Options{Rows: nothing, Index: nothing, Seen: nothing, Ring: func() *stamp.Ring { return ring }, Sources: func(netip.Addr) bool { return false }})
+	return j.Judge(ctx, report.Input{Raw: raw})
+}
+
+// emptyLedger knows nothing.
+type emptyLedger struct{}
+
+func (emptyLedger) Accepted(context.Context, smtp.ID) (*ledger.Accepted, error) {
+	return nil, ledger.ErrNotFound
+}
+func (emptyLedger) History(context.Context, smtp.ID) ([]ledger.Event, error) {
+	return nil, ledger.ErrNotFound
+}
+func (emptyLedger) ByMessageID(context.Context, string) ([]smtp.ID, error) { return nil, nil }
+func (emptyLedger) ByDKIM(context.Context, uint64) ([]smtp.ID, error)      { return nil, nil }
+func (emptyLedger) HandOffs(context.Context, ledger.HandOffQuery) ([]ledger.HandedOff, error) {
+	return nil, nil
+}
+func (emptyLedger) SeenReport(context.Context, string) (bool, error) { return false, nil }
+
+func printImpact(e *env, id string, im *ledger.Impact) error {
+	w := table(e)
+	fmt.Fprintf(w, "incident\t%s\npath\tlistener %s, filter %s, origin %s\n", id, dash(im.Path.Listener), filterName(im.Path.Filter), dash(im.Path.Origin))
+	fmt.Fprintf(w, "handed off\t%d recipients, %d different, of %d messages\n", im.HandedOff, im.Recipients, im.Messages)
+	fmt.Fprintf(w, "bounced\t%d\nheld\t%d\nfirst\t%s\nlast\t%s\n", im.Bounced, im.Held, stampTime(im.First), stampTime(im.Last))
+	for _, t := range []struct {
+		title string
+		rows  []ledger.Count
+	}{{"destination", im.Domains}, {"filter", im.Filters}, {"source", im.Sources}, {"hour", im.Hours}} {
+		for i, c := range t.rows {
+			title := ""
+			if i == 0 {
+				title = "by " + t.title
+			}
+			fmt.Fprintf(w, "%s\t%6d  %s\n", title, c.Count, filterName(c.Name))
+		}
+	}
+	return w.Flush()
+}
+
+func runKeys(_ context.Context, e *env, args []string) error {
+	if len(args) != 2 {
+		return usagef("keys takes an action and a configuration: postern keys ls|rotate FILE")
+	}
+	cfg, err := loadConfig(e, args[1], false)
+	if err != nil {
+		return err
+	}
+	ring, err := app.LoadKeys(cfg.Node.Keys)
+	if errors.Is(err, os.ErrNotExist) {
+		return &exitError{code: exitNo, text: err.Error(), hint: "the first postern serve makes the first key"}
+	}
+	if err != nil {
+		return err
+	}
+	switch args[0] {
+	case "ls":
+		w := table(e)
+		fmt.Fprintln(w, "KEY\tCREATED\tSTATE")
+		for _, k := range ring.Keys() {
+			state := "verifies"
+			if k.Retired {
+				state = "retired"
+			}
+			fmt.Fprintf(w, "%d\t%s\t%s\n", k.ID, stampTime(k.Created), state)
+		}
+		return w.Flush()
+	case "rotate":
+		next, err := ring.Rotate(time.Now(), randomSource())
+		if err != nil {
+			return err
+		}
+		if err := app.WriteKeys(cfg.Node.Keys, next); err != nil {
+			return err
+		}
+		fmt.Fprintf(e.stdout, "%s has %d keys now; postern reload puts the new one into force\n", cfg.Node.Keys, len(next.Keys()))
+		return nil
+	}
+	return usagef("unknown keys action %q: ls, rotate", args[0])
+}
