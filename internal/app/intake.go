@@ -31,6 +31,9 @@ type intake struct {
 	mu      sync.Mutex
 	waiting []smtp.ID
 	wake    chan struct{}
+
+	judged   int           // since the start
+	progress chan struct{} // closed at the next one; nil where nobody waits
 }
 
 func newIntake(a *App) *intake {
@@ -141,6 +144,7 @@ func (in *intake) read(ctx context.Context, id smtp.ID) error {
 		if err := in.settle(ctx, m, i, v); err != nil {
 			return err
 		}
+		in.count()
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func Starter(o StarterOptions) []byte {
 	if _, rest, ok := strings.Cut(host, "."); ok && strings.Contains(rest, ".") {
 		domain = rest
 	}
-	return []byte(strings.NewReplacer("HOST", host, "DOMAIN", domain).Replace(starter))
+	return hclwrite.Format([]byte(strings.NewReplacer("HOST", host, "DOMAIN", domain).Replace(starter)))
 }
 
 const starter = `# Postern. Check it with: postern check FILE; run it with: postern serve FILE

@@ -46,12 +46,12 @@ func (m *incoming) pass(msg *spool.Message) {
 	consume, deliver := false, false
 	for i := range msg.Recipients {
 		switch r := &msg.Recipients[i]; {
-		case r.State == spool.Pending:
-			deliver = true
 		case r.State == spool.Held && r.Reason == spool.ReasonConsume:
 			consume = true
 		case r.State == spool.Held && strings.HasPrefix(r.Reason, spool.ReasonBounce):
 			g.o.Bounce(msg.ID, i, m.plan[i].decision.Text)
+		case r.State != spool.Settled:
+			deliver = true
 		}
 	}
 	if deliver {

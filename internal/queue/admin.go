@@ -74,7 +74,7 @@ func (q *Queue) chosen(s Select) (items []*item, rows []Row) {
 			continue // done meanwhile
 		}
 		q.mu.Lock()
-		ok := s.match(it, m) && it.state != spool.Settled && it.reason != spool.ReasonConsume
+		ok := s.match(it, m) && it.state != spool.Settled
 		row := Row{ID: it.id, Recipient: it.rcpt, Message: m, State: it.state, Attempts: it.attempts, Next: it.at, Reason: it.reason}
 		q.mu.Unlock()
 		if !ok {

@@ -213,8 +213,8 @@ func (q *Queue) add(m *spool.Message, i int, st spool.RecipientState) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	k := itemKey{m.ID, i}
-	if q.items[k] != nil {
-		return
+	if q.items[k] != nil || st.Reason == spool.ReasonConsume {
+		return // known already, or not for delivery
 	}
 	it := &item{id: m.ID, rcpt: i, state: st.State, attempts: st.Attempts, at: st.NotBefore, reason: st.Reason, index: -1, last: q.o.Clock.Now()}
 	it.site = q.siteOf(&m.Recipients[i])

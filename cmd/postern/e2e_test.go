@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestDemo plays the story on the binary and checks its numbers.
+func TestDemo(t *testing.T) {
+	out, errs, code := run(t, "demo", "-json")
+	if code != 0 {
+		t.Fatalf("exit %d\n%s", code, errs)
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	var r struct {
+		Delivered int            `json:"stranger_messages_delivered"`
+		Verdicts  map[string]int `json:"verdicts"`
+		Incident  struct {
+			Filter      string
+			Impact      int
+			Opened      int `json:"opened_at_complaint"`
+			FirstLeaked int `json:"first_leaked_complaint"`
+		}
+		Held     int     `json:"held_by_containment"`
+		After    int     `json:"delivered_after_repair"`
+		Customer int     `json:"customer_delivered_after_repair"`
+		Wrong    int     `json:"wrong_verdicts"`
+		Seconds  float64 `json:"seconds"`
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &r); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if r.Delivered != 63 || r.Incident.Impact != 63 || r.Incident.Filter != "aol-range" || r.Incident.Opened != r.Incident.FirstLeaked ||
+		r.Held != 10 || r.After != 0 || r.Customer != 20 || r.Wrong != 0 || r.Verdicts["leaked"] != 4 || r.Verdicts["sent"] != 9 || r.Seconds > 60 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// volume is how many messages smtp-source sends.
+func volume() int {
+	if os.Getenv("POSTERN_SOAK") != "" {
+		return 20000
+	}
+	return 2000
+}
+
+// TestPostfixThroughToPostfix sends with smtp-source through a node to smtp-sink:
+// every message arrives once.
+func TestPostfixThroughToPostfix(t *testing.T) {
+	source, sinkProgram := need(t, "smtp-source"), need(t, "smtp-sink")
+	port := freePort(t, "127.0.0.32")
+	dir := t.TempDir()
+	dump := filepath.Join(dir, "dump")
+	sinkCmd := exec.Command(sinkProgram, "-D", dump, "-u", "root", fmt.Sprintf("127.0.0.32:%d", port), "1000")
+	if os.Geteuid() != 0 {
+		sinkCmd = exec.Command(sinkProgram, "-D", dump, fmt.Sprintf("127.0.0.32:%d", port), "1000")
+	}
+	sinkCmd.Dir = dir
+	if err := sinkCmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sinkCmd.Process.Kill(); _ = sinkCmd.Wait() }()
+	awaitListener(t, fmt.Sprintf("127.0.0.32:%d", port))
+	file, listener := gatewayConfig(t, zone(t, "sink.example", "127.0.0.32"), port, "")
+	n := serve(t, file)
+	count := volume()
+	begin := time.Now()
+	out, err := exec.Command(source, "-N", "-s", "20", "-l", "4096", "-m", strconv.Itoa(count), "-f", "n@news.acme.example", "-t", "user@sink.example", listener).CombinedOutput()
+	if err != nil {
+		t.Fatalf("smtp-source: %v\n%s", err, out)
+	}
+	accepted := time.Since(begin)
+	ctx := deadline(t, 120*time.Second)
+	for counts(t, file).Waiting > 0 {
+		if ctx.Err() != nil {
+			t.Fatalf("the queue does not empty: %+v", counts(t, file))
+		}
+	}
+	total := time.Since(begin)
+	out2, errs, code := run(t, "trace", "-recipient", "1user@sink.example", file)
+	if code != 0 || !strings.Contains(out2, "accepted by listener injection") || !strings.Contains(out2, "customer acme") || !strings.Contains(out2, "pool general") || !strings.Contains(out2, "peer said: 250") {
+		t.Errorf("trace: exit %d\n%s%s", code, out2, errs)
+	}
+	n.stop(t)
+	got := dumped(t, dump)
+	missing, doubled := 0, 0
+	for i := 1; i <= count; i++ {
+		switch c := got[fmt.Sprintf("%duser@sink.example", i)]; {
+		case c == 0:
+			missing++
+		case c > 1:
+			doubled++
+		}
+	}
+	if missing > 0 || doubled > 0 || len(got) != count {
+		t.Errorf("%d recipients arrived of %d, %d missing, %d twice", len(got), count, missing, doubled)
+	}
+	t.Logf("%d messages: accepted in %.1f s (%.0f/s), through in %.1f s (%.0f/s)", count, accepted.Seconds(), float64(count)/accepted.Seconds(), total.Seconds(), float64(count)/total.Seconds())
+}
+
+type queueCounts struct{ Waiting, Held int }
+
+// counts asks a running node for its queue.
+func counts(t testing.TB, file string) (c queueCounts) {
+	t.Helper()
+	out, errs, code := run(t, "status", "-json", file)
+	if code != 0 || json.Unmarshal([]byte(out), &c) != nil {
+		t.Fatalf("status: exit %d %s%s", code, out, errs)
+	}
+	return c
+}
+
+func awaitListener(t testing.TB, addr string) {
+	t.Helper()
+	ctx := deadline(t, 10*time.Second)
+	var d net.Dialer
+	for {
+		if c, err := d.DialContext(ctx, "tcp", addr); err == nil {
+			c.Close()
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("nobody listens at %s", addr)
+		}
+	}
+}
+
+// dumped reads the recipients from smtp-sink's dump.
+func dumped(t testing.TB, name string) map[string]int {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got := map[string]int{}
+	sc := bufio.NewScanner(f)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		if rcpt, ok := strings.CutPrefix(sc.Text(), "X-Rcpt-Args: <"); ok {
+			rcpt, _, _ = strings.Cut(rcpt, ">")
+			got[rcpt]++
+		}
+	}
+	return got
+}
+
+func TestUsage(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"nothing", nil, 2, "usage: postern COMMAND"},
+		{"help", []string{"help"}, 0, "usage: postern COMMAND"},
+		{"help of a command", []string{"help", "trace"}, 0, "postern trace -recipient"},
+		{"-h of a command", []string{"queue", "--help"}, 0, "postern queue ls"},
+		{"unknown command", []string{"sreve"}, 2, `unknown command "sreve"`},
+		{"unknown flag", []string{"check", "-x", "f"}, 2, "flag provided but not defined: -x"},
+		{"missing file", []string{"check", "nowhere.hcl"}, 2, "no such file"},
+		{"no node", []string{"status", "testdata/quiet.hcl"}, 2, "no node answers"},
+		{"everything is not a choice", []string{"queue", "drop", "testdata/quiet.hcl"}, 2, "queue drop of everything?"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out, errs, code := run(t, c.args...)
+			if code != c.code || !strings.Contains(out+errs, c.want) {
+				t.Errorf("exit %d, want %d with %q:\n%s%s", code, c.code, c.want, out, errs)
+			}
+		})
+	}
+}
+
+func TestInitChecksAndFormats(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "postern.hcl")
+	if out, errs, code := run(t, "init", "-hostname", "gw.esp.example", file); code != 0 {
+		t.Fatalf("init: exit %d\n%s%s", code, out, errs)
+	}
+	if out, errs, code := run(t, "check", file); code != 0 || !strings.Contains(out, "loads: policy") {
+		t.Errorf("check: exit %d\n%s%s", code, out, errs)
+	}
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, errs, code := run(t, "fmt", file); code != 0 || out != string(before) {
+		t.Errorf("fmt changes the starter: exit %d\n%s%s", code, out, errs)
+	}
+	if _, errs, code := run(t, "init", file); code != 2 || !strings.Contains(errs, "exists") {
+		t.Errorf("init over a file: exit %d %s", code, errs)
+	}
+}
