@@ -71,11 +71,6 @@ func BuildARF(c *Complaint) []byte {
 	return b.Bytes()
 }
 
-func domainOf(address string) string {
-	_, d, _ := strings.Cut(address, "@")
-	return d
-}
-
 // redact takes the recipient out of the original, as the profile does.
 func (c *Complaint) redact(b []byte) []byte { return []byte(c.redactText(string(b))) }
 

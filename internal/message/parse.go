@@ -1,11 +1,9 @@
 package message
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"bytes"
 	"errors"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -17,221 +15,257 @@ var ErrNotReport = errors.New("not a report")
 // maxOriginal bounds what is kept of a returned body.
 const maxOriginal = 64 << 10
 
-// ParseReport reads a complaint or a bounce in whatever shape it comes. Values that
-// the report does not state are derived from the returned original; Derived tells
-// from where.
+// maxSearched bounds how many parts are opened in search of a report.
+const maxSearched = 200
+
+// ParseReport reads a complaint or a bounce in whatever shape it comes: ARF (RFC 5965)
+// and its drafts, Microsoft's multipart/mixed, DSN (RFC 3464) with the types of RFC
+// 6533, also where somebody has forwarded it as an attachment. Values that the report
+// does not state are derived from the returned original; Derived tells from where. The
+// error is nil or ErrNotReport.
 func ParseReport(msg []byte) (*Report, error) {
-	top, _ := ReadHeader(msg)
-	r := &Report{From: Address(Get(top, "From")), MessageID: trimID(Get(top, "Message-ID")), Date: Date(Get(top, "Date")), Incidents: 1, Derived: map[string]string{}}
-	s := &shape{report: r}
-	Walk(msg, s.part)
-	kind, _ := mediaType(Get(top, "Content-Type"))
-	switch {
-	case r.Format != "":
-	case s.messages > 0 && kind != "message/rfc822" && jmrpSubject.MatchString(Get(top, "Subject")):
-		r.Format = FormatJMRP
-		r.FeedbackType = "abuse"
-	default:
+	root := Open(withoutMbox(msg), Limits{})
+	s := find(root)
+	if s.format == "" {
 		return nil, ErrNotReport
 	}
-	r.derive(Get(top, "Subject"))
+	h := s.outer.Header
+	r := &Report{
+		Format:    s.format,
+		From:      Address(h.Get("From")),
+		MessageID: trimID(h.Get("Message-ID")),
+		Date:      Date(h.Get("Date")),
+		Incidents: 1,
+		Header:    h.Fields,
+		Derived:   map[string]string{},
+	}
+	if s.original != nil {
+		r.Original = readOriginal(s.original)
+	}
+	switch s.format {
+	case FormatARF:
+		r.readFeedback(s.report)
+	case FormatDSN:
+		r.readStatus(s.report)
+	case FormatJMRP:
+		r.FeedbackType = "abuse"
+	}
+	r.derive(h.Get("Subject"))
 	return r, nil
 }
 
-// jmrpSubject is how Microsoft's older complaints tell the address.
-var jmrpSubject = regexp.MustCompile(`(?i)complaint about message(?:s)? from\s+\[?([0-9a-f.:]+)`)
+func trimID(s string) string { return strings.Trim(s, "<> \t") }
 
-// shape gathers what the parts show.
+// shape is where the pieces of a report stand.
 type shape struct {
-	report   *Report
-	messages int
+	format   Format
+	outer    *Part // the message that is the report
+	report   *Part // its machine-readable part; nil where that is missing
+	original *Part // what it returns
 }
 
-func (s *shape) part(p *Part) bool {
+// find looks for a report from the outside in, so that a report about a report is not
+// taken for the inner one.
+func find(root *Part) shape {
+	type step struct{ part, outer *Part }
+	queue := []step{{root, root}}
+	for n := 0; n < len(queue) && n < maxSearched; n++ {
+		p, outer := queue[n].part, queue[n].outer
+		if f := formatOf(p); f != "" {
+			return shape{format: f, outer: outer, report: p}
+		}
+		if s := among(p, outer); s.format != "" {
+			return s
+		}
+		for _, sub := range p.Parts() {
+			next := outer
+			if strings.HasPrefix(p.Type, "message/") {
+				next = sub
+			}
+			queue = append(queue, step{sub, next})
+		}
+	}
+	return shape{}
+}
+
+// formatOf gives the format of a machine-readable part by its type.
+func formatOf(p *Part) Format {
 	switch p.Type {
 	case "message/feedback-report":
-		s.report.Format = FormatARF
-		s.report.Fields, _ = ReadHeader(p.Body)
-		s.report.feedback()
+		return FormatARF
 	case "message/delivery-status", "message/global-delivery-status":
-		if s.report.Format == "" {
-			s.report.Format = FormatDSN
-			s.report.status(p.Body)
-		}
-	case "message/rfc822", "message/global":
-		s.messages++
-		s.original(p.Body, false)
-	case "text/rfc822-headers", "message/rfc822-headers", "message/global-headers":
-		s.original(p.Body, true)
+		return FormatDSN
 	}
-	return true
+	return ""
 }
 
-func (s *shape) original(b []byte, headerOnly bool) {
-	if s.report.Original != nil || len(strings.TrimSpace(string(b[:min(len(b), 64)]))) == 0 {
+// among looks for a report among the parts of a multipart.
+func among(p, outer *Part) shape {
+	if !strings.HasPrefix(p.Type, "multipart/") {
+		return shape{}
+	}
+	s := shape{outer: outer}
+	subs := p.Parts()
+	for _, sub := range subs {
+		if f := formatOf(sub); f != "" && s.report == nil {
+			s.format, s.report = f, sub
+		}
+	}
+	declared := strings.ToLower(p.Params["report-type"])
+	if s.report == nil && p.Type == "multipart/report" {
+		s.mislabelled(subs, declared)
+	}
+	for _, sub := range subs {
+		if sub != s.report && returned(sub) && s.original == nil {
+			s.original = sub
+		}
+	}
+	if s.format == "" && s.original != nil {
+		switch {
+		case declared == "feedback-report":
+			s.format = FormatARF // its report part was lost on the way
+		case jmrpSubject(outer.Header.Get("Subject")) && !headerOnly(s.original):
+			s.format = FormatJMRP
+		}
+	}
+	return s
+}
+
+// mislabelled finds the machine-readable part of a multipart/report by its first field
+// where its type says something else.
+func (s *shape) mislabelled(subs []*Part, declared string) {
+	for _, sub := range subs {
+		if sub.Type != "text/plain" && sub.Type != "application/octet-stream" {
+			continue
+		}
+		fields, _ := ReadHeader(bytes.TrimLeft(sub.Body[:min(len(sub.Body), 4<<10)], "\r\n"))
+		switch {
+		case declared != "delivery-status" && Get(fields, "Feedback-Type") != "":
+			s.format, s.report = FormatARF, sub
+			return
+		case declared != "feedback-report" && Get(fields, "Reporting-MTA") != "":
+			s.format, s.report = FormatDSN, sub
+			return
+		}
+	}
+}
+
+// returned reports a part that holds the original or its header.
+func returned(p *Part) bool {
+	switch p.Type {
+	case "message/rfc822", "message/global", "message/news":
+		return true
+	}
+	return headerOnly(p)
+}
+
+func headerOnly(p *Part) bool {
+	switch p.Type {
+	case "text/rfc822-headers", "text/rfc822-header", "message/rfc822-headers", "message/global-headers":
+		return true
+	}
+	return false
+}
+
+// readOriginal reads what was returned, as far as it goes.
+func readOriginal(p *Part) *Original {
+	b := withoutMbox(p.Decoded())
+	o := &Original{HeaderOnly: headerOnly(p), Size: int64(len(b))}
+	h, body, _ := ParseHeader(b, p.walk.limits)
+	if more, rest := tornHeader(&h, body, p.walk.limits); more != nil {
+		h.Fields, body = append(h.Fields, more...), rest
+	}
+	o.Header = h.Fields
+	o.Body = bytes.Clone(body[:min(len(body), maxOriginal)])
+	return o
+}
+
+// tornHeader gives the second half of a header in which somebody put an empty line:
+// what names a message stands only behind it.
+func tornHeader(h *Header, body []byte, l Limits) ([]Field, []byte) {
+	if h.Get("Message-ID") != "" || h.Get("Date") != "" || len(h.Fields) == 0 {
+		return nil, nil
+	}
+	more, rest, _ := ParseHeader(body, l)
+	if len(more.Broken) > 0 || (more.Get("Message-ID") == "" && more.Get("Date") == "") {
+		return nil, nil
+	}
+	return more.Fields, rest
+}
+
+// readFeedback reads the fields of ARF (RFC 5965, section 3). A block of MIME fields
+// before them, as some gateways leave there, is passed over.
+func (r *Report) readFeedback(p *Part) {
+	if p == nil {
 		return
 	}
-	o := &Original{HeaderOnly: headerOnly, Size: int64(len(b))}
-	b = []byte(strings.TrimLeft(string(b), "\r\n"))
-	var body []byte
-	o.Header, body = ReadHeader(b)
-	o.Body = body[:min(len(body), maxOriginal)]
-	s.report.Original = o
-}
-
-// feedback reads the fields of ARF (RFC 5965, section 3).
-func (r *Report) feedback() {
-	get := func(name string) string { return Get(r.Fields, name) }
-	r.FeedbackType = strings.ToLower(get("Feedback-Type"))
-	r.UserAgent, r.Version = get("User-Agent"), get("Version")
-	for _, name := range []string{"Source-IP", "Source"} {
-		if a, err := netip.ParseAddr(strings.Trim(get(name), "[] ")); err == nil && !r.SourceIP.IsValid() {
-			r.SourceIP = a.Unmap()
+	body := bytes.TrimLeft(p.Decoded(), "\r\n")
+	fields, rest := ReadHeader(body)
+	if Get(fields, "Feedback-Type") == "" && Get(fields, "User-Agent") == "" {
+		if more, _ := ReadHeader(bytes.TrimLeft(rest, "\r\n")); len(more) > 0 {
+			fields = append(fields, more...)
 		}
 	}
-	for _, name := range []string{"Arrival-Date", "Received-Date"} {
+	r.Fields = fields
+	for i := range fields {
+		r.feedbackField(strings.ToLower(fields[i].Name), fields[i].Value)
+	}
+}
+
+// feedbackField takes one field of ARF. Of those that may stand once the first counts.
+func (r *Report) feedbackField(name, value string) {
+	once := func(p *string, v string) {
+		if *p == "" {
+			*p = v
+		}
+	}
+	switch name {
+	case "feedback-type":
+		once(&r.FeedbackType, strings.ToLower(value))
+	case "user-agent":
+		once(&r.UserAgent, value)
+	case "version":
+		once(&r.Version, value)
+	case "source-ip":
+		if !r.SourceIP.IsValid() {
+			r.SourceIP = sourceIP(value)
+		}
+	case "arrival-date", "received-date":
 		if r.Arrival.IsZero() {
-			r.Arrival = Date(get(name))
+			r.Arrival = Date(value)
 		}
-	}
-	r.OriginalFrom = strings.Trim(get("Original-Mail-From"), "<> ")
-	for _, v := range All(r.Fields, "Original-Rcpt-To") {
-		r.OriginalTo = append(r.OriginalTo, strings.Trim(v, "<> "))
-	}
-	r.OriginalEnv = get("Original-Envelope-Id")
-	r.ReportingMTA = afterType(get("Reporting-MTA"))
-	r.Reported = All(r.Fields, "Reported-Domain")
-	r.AuthResults = All(r.Fields, "Authentication-Results")
-	if n, err := strconv.Atoi(get("Incidents")); err == nil && n > 0 {
-		r.Incidents = n
+	case "original-mail-from":
+		once(&r.OriginalFrom, bare(value))
+	case "original-rcpt-to":
+		if v := bare(value); v != "" && len(r.OriginalTo) < maxAddresses {
+			r.OriginalTo = append(r.OriginalTo, v)
+		}
+	case "original-envelope-id":
+		once(&r.OriginalEnv, value)
+	case "reporting-mta":
+		once(&r.ReportingMTA, afterType(value))
+	case "reported-domain":
+		r.Reported = append(r.Reported, strings.ToLower(value))
+	case "authentication-results":
+		r.AuthResults = append(r.AuthResults, value)
+	case "incidents":
+		if n, err := strconv.Atoi(value); err == nil && n > 0 {
+			r.Incidents = n
+		}
 	}
 }
 
-// afterType takes the "dns;" or "rfc822;" off a DSN's value.
+// sourceIP reads an address with whatever stands behind it.
+func sourceIP(value string) netip.Addr {
+	word, _, _ := strings.Cut(strings.TrimSpace(value), " ")
+	return address(word)
+}
+
+// afterType takes the type off a value of the form "dns; name" (RFC 3464, section
+// 2.1.2).
 func afterType(s string) string {
-	if t, v, ok := strings.Cut(s, ";"); ok && !strings.ContainsAny(t, "@ ") {
+	if t, v, ok := strings.Cut(s, ";"); ok && !strings.ContainsAny(strings.TrimSpace(t), "@<> \"") {
 		return strings.TrimSpace(v)
 	}
 	return strings.TrimSpace(s)
-}
-
-// status reads a message/delivery-status part: groups of fields, the first for the
-// message (RFC 3464, section 2.1). Some mailers leave out the empty line between.
-func (r *Report) status(body []byte) {
-	var group []Field
-	first := true
-	flush := func() {
-		if len(group) == 0 {
-			return
-		}
-		if first && Get(group, "Final-Recipient") == "" && Get(group, "Original-Recipient") == "" {
-			r.ReportingMTA = afterType(Get(group, "Reporting-MTA"))
-			r.OriginalEnv = Get(group, "Original-Envelope-Id")
-			r.Arrival = Date(Get(group, "Arrival-Date"))
-		} else {
-			r.recipient(group)
-		}
-		r.Fields = append(r.Fields, group...)
-		group, first = nil, false
-	}
-	for len(body) > 0 {
-		var fields []Field
-		before := len(body)
-		fields, body = ReadHeader(body)
-		for _, f := range fields {
-			if strings.EqualFold(f.Name, "Final-Recipient") && Get(group, "Final-Recipient") != "" {
-				flush()
-			}
-			group = append(group, f)
-		}
-		flush()
-		if len(body) == before {
-			_, body = cutLine(body)
-		}
-	}
-}
-
-func (r *Report) recipient(g []Field) {
-	if r.ReportingMTA == "" {
-		r.ReportingMTA = afterType(Get(g, "Reporting-MTA"))
-	}
-	d := DSNRecipient{
-		Original: afterType(Get(g, "Original-Recipient")), Final: afterType(Get(g, "Final-Recipient")),
-		Action: strings.ToLower(Get(g, "Action")), RemoteMTA: afterType(Get(g, "Remote-MTA")), Diagnostic: afterType(Get(g, "Diagnostic-Code")),
-	}
-	d.Status, _, _ = strings.Cut(Get(g, "Status"), " ")
-	if d.Final == "" && d.Original == "" {
-		return
-	}
-	r.Recipients = append(r.Recipients, d)
-	if d.Original != "" {
-		r.OriginalTo = append(r.OriginalTo, d.Original)
-	} else {
-		r.OriginalTo = append(r.OriginalTo, d.Final)
-	}
-}
-
-// derive fills in what the original shows.
-func (r *Report) derive(subject string) {
-	if m := jmrpSubject.FindStringSubmatch(subject); m != nil && !r.SourceIP.IsValid() {
-		if a, err := netip.ParseAddr(m[1]); err == nil {
-			r.SourceIP, r.Derived["source-ip"] = a.Unmap(), "subject"
-		}
-	}
-	if r.Original == nil {
-		return
-	}
-	h := r.Original.Header
-	if r.OriginalFrom == "" {
-		if v := Get(h, "Return-Path"); v != "" {
-			r.OriginalFrom, r.Derived["original-mail-from"] = strings.Trim(v, "<> "), "return-path"
-		}
-	}
-	if len(r.OriginalTo) == 0 {
-		for _, name := range []string{"X-HmXmrOriginalRecipient", "Delivered-To", "X-Original-To", "To"} {
-			if v := Get(h, name); v != "" {
-				r.OriginalTo, r.Derived["original-rcpt-to"] = []string{Address(v)}, strings.ToLower(name)
-				break
-			}
-		}
-	}
-	if trace := All(h, "Received"); len(trace) > 0 {
-		top := ParseReceived(trace[0])
-		if r.Arrival.IsZero() && !top.Date.IsZero() {
-			r.Arrival, r.Derived["arrival-date"] = top.Date, "received"
-		}
-		if !r.SourceIP.IsValid() && top.FromAddr.IsValid() {
-			r.SourceIP, r.Derived["source-ip"] = top.FromAddr, "received"
-		}
-	}
-	if r.Arrival.IsZero() {
-		if t := Date(Get(h, "Date")); !t.IsZero() {
-			r.Arrival, r.Derived["arrival-date"] = t, "date"
-		}
-	}
-}
-
-func trimID(s string) string { return strings.Trim(s, "<> ") }
-
-// Identity names a report, so that one that comes twice is counted once: its own
-// Message-ID with its sender, else what it says of the mail it is about.
-func (r *Report) Identity() string {
-	h := sha256.New()
-	write := func(ss ...string) {
-		for _, s := range ss {
-			h.Write([]byte(s))
-			h.Write([]byte{0})
-		}
-	}
-	_, domain, _ := strings.Cut(r.From, "@")
-	write(string(r.Format), strings.ToLower(domain))
-	if r.MessageID != "" {
-		write("id", r.MessageID)
-	} else {
-		write("about", r.SourceIP.String(), r.Arrival.String(), r.OriginalFrom, strings.Join(r.OriginalTo, ","))
-		if r.Original != nil {
-			write(Get(r.Original.Header, "Message-ID"), Get(r.Original.Header, "Date"), Get(r.Original.Header, "Subject"))
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -2,6 +2,7 @@ package message
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -37,8 +38,18 @@ type Report struct {
 	Fields       []Field           // all fields of the report part, in order
 	Recipients   []DSNRecipient    // of a DSN
 	Original     *Original         // what was returned of the mail; nil where nothing was
-	Derived      map[string]string // field name -> where its value was taken from, for those not stated
+	Derived      map[string]string // Derived... name -> where its value was taken from, for those not stated
+	Header       []Field           // of the report itself
 }
+
+// Names of values that a report did not state and that were taken from elsewhere.
+const (
+	DerivedSourceIP     = "source-ip"
+	DerivedArrival      = "arrival-date"
+	DerivedOriginalFrom = "original-mail-from"
+	DerivedOriginalTo   = "original-rcpt-to"
+	DerivedStatus       = "status"
+)
 
 // Field is a header field: the name as spelt, the value unfolded and trimmed.
 type Field struct {
@@ -52,6 +63,24 @@ type Original struct {
 	HeaderOnly bool
 	Body       []byte // at most the first 64 KiB
 	Size       int64  // of what was returned
+}
+
+// Get gives the value of the first field of a name in the returned header.
+func (o *Original) Get(name string) string { return Get(o.Header, name) }
+
+// All gives the values of every field of a name in the returned header.
+func (o *Original) All(name string) []string { return All(o.Header, name) }
+
+// ReceivedIDs gives the ids of the Received fields that a host wrote (RFC 5321, section
+// 4.4), newest first.
+func (o *Original) ReceivedIDs(host string) []string {
+	var ids []string
+	for _, v := range o.All("Received") {
+		if r := ParseReceived(v); r.ID != "" && strings.EqualFold(r.By, host) {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
 }
 
 // DSNRecipient is one per-recipient group of a DSN (RFC 3464, section 2.3).
