@@ -1,0 +1,421 @@
+package spool_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"postern.dev/postern/internal/smtp"
+	"postern.dev/postern/internal/spool"
+	"postern.dev/postern/internal/spool/faultfs"
+)
+
+var ctx = context.Background()
+
+// openOn opens a spool with small segments, so that little mail crosses many.
+func openOn(t testing.TB, fs spool.FS) (*spool.Spool, *spool.Recovery) {
+	t.Helper()
+	s, rec, err := spool.Open(ctx, spool.Options{FS: fs, SegmentSize: 16 << 10, InlineBody: 4 << 10, Reserve: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s, rec
+}
+
+func id(n int) smtp.ID {
+	return smtp.NewID(time.UnixMilli(1.7e12), [6]byte{byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+// batch makes the n-th message with a body that can be told from others.
+func batch(t testing.TB, s *spool.Spool, n, size int) *spool.Batch {
+	t.Helper()
+	b := s.NewBody()
+	b.SetPrefix([]byte(fmt.Sprintf("X-N: %d\r\n\r\n", n)))
+	if _, err := b.Write(pattern(n, size)); err != nil {
+		t.Fatal(err)
+	}
+	return &spool.Batch{Body: b, Events: [][]byte{fmt.Appendf(nil, "accepted %d", n)},
+		Message: &spool.Message{ID: id(n), Accepted: time.UnixMilli(1.7e12).UTC(), From: smtp.Path{Local: "a", Domain: "b.example"}, Size: b.Size(), Origin: "customer",
+			Recipients: []spool.Recipient{{To: smtp.Path{Local: "c", Domain: "d.example"}, Headers: []string{"X-A: b"}}}}}
+}
+
+func pattern(n, size int) []byte {
+	return bytes.Repeat([]byte{byte('a' + n%26)}, size)
+}
+
+func settled(n int) *spool.Batch {
+	return &spool.Batch{Changes: []spool.Change{{ID: id(n), State: spool.Settled}}, Events: [][]byte{fmt.Appendf(nil, "done %d", n)}}
+}
+
+func mustCommit(t testing.TB, s *spool.Spool, b *spool.Batch) spool.Position {
+	t.Helper()
+	p, err := s.Commit(ctx, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// checkBody reads a message back and compares it.
+func checkBody(t testing.TB, s *spool.Spool, n, size int) {
+	t.Helper()
+	m, r, err := s.Open(id(n))
+	if err != nil {
+		t.Fatalf("message %d: %v", n, err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	want := append([]byte(fmt.Sprintf("X-N: %d\r\n\r\n", n)), pattern(n, size)...)
+	if err != nil || !bytes.Equal(b, want) || m.Recipients[0].To.Local != "c" || m.Size != int64(len(want)) {
+		t.Fatalf("message %d reads as %d octets, %v", n, len(b), err)
+	}
+}
+
+func TestCommitAndReadBack(t *testing.T) {
+	s, _ := openOn(t, spool.Disk(t.TempDir()))
+	for n, size := range []int{0, 1, 100, 4000, 5000, 100_000} { // the last two stand in files
+		mustCommit(t, s, batch(t, s, n, size))
+		checkBody(t, s, n, size)
+	}
+	if st := s.Stats(); st.Messages != 6 {
+		t.Errorf("%d messages", st.Messages)
+	}
+}
+
+func TestSecondProcessIsKeptOut(t *testing.T) {
+	dir := t.TempDir()
+	openOn(t, spool.Disk(dir))
+	if _, _, err := spool.Open(ctx, spool.Options{Dir: dir}); err == nil {
+		t.Error("the spool opens twice")
+	}
+}
+
+// model is what must be there: everything acknowledged, and whatever else was asked
+// for as a whole or not at all.
+type model struct {
+	size    map[int]int  // of live messages that were acknowledged
+	maybe   map[int]int  // asked for when the crash came
+	settled map[int]bool // acknowledged as settled
+	ending  map[int]bool // asked to be settled when the crash came
+	events  []string     // acknowledged, in order
+}
+
+// TestCrashes runs random operations, crashes at a random one, recovers, and compares
+// with the model; many times over the same disk.
+func TestCrashes(t *testing.T) {
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		fs := faultfs.New()
+		m := &model{size: map[int]int{}, maybe: map[int]int{}, settled: map[int]bool{}, ending: map[int]bool{}}
+		n := 0
+		for range 6 {
+			s, _ := openOn(t, fs)
+			m.check(t, seed, s)
+			for range r.IntN(30) {
+				n = m.step(t, r, s, n)
+			}
+			// One last group under way when the power goes: nobody hears of it.
+			if r.IntN(2) == 0 {
+				size := r.IntN(6000)
+				m.maybe[n] = size
+				_ = s.Submit(batch(t, s, n, size))
+				n++
+			}
+			fs = fs.Crash(r)
+			_ = s.Close()
+		}
+	}
+}
+
+func (m *model) step(t *testing.T, r *rand.Rand, s *spool.Spool, n int) int {
+	if live := len(m.size); live > 0 && r.IntN(3) == 0 {
+		for k := range m.size {
+			mustCommit(t, s, settled(k))
+			delete(m.size, k)
+			m.settled[k] = true
+			m.events = append(m.events, fmt.Sprintf("done %d", k))
+			return n
+		}
+	}
+	size := r.IntN(6000)
+	mustCommit(t, s, batch(t, s, n, size))
+	m.size[n] = size
+	m.events = append(m.events, fmt.Sprintf("accepted %d", n))
+	return n + 1
+}
+
+func (m *model) check(t *testing.T, seed uint64, s *spool.Spool) {
+	t.Helper()
+	live := map[smtp.ID]bool{}
+	s.List(func(e spool.Entry) bool { live[e.ID] = true; return true })
+	for n, size := range m.size {
+		if !live[id(n)] {
+			t.Fatalf("seed %d: acknowledged message %d is gone", seed, n)
+		}
+		checkBody(t, s, n, size)
+		delete(live, id(n))
+	}
+	for n, size := range m.maybe {
+		if live[id(n)] {
+			checkBody(t, s, n, size)
+			m.size[n] = size
+			delete(live, id(n))
+		}
+		delete(m.maybe, n)
+	}
+	for l := range live {
+		t.Fatalf("seed %d: message %s came back", seed, l)
+	}
+	m.checkEvents(t, seed, s)
+}
+
+// checkEvents reads the outbox from the beginning: all acknowledged events, in order.
+func (m *model) checkEvents(t *testing.T, seed uint64, s *spool.Spool) {
+	t.Helper()
+	var got []string
+	for pos := uint64(0); pos < s.Durable(); {
+		events, next, err := s.Read(ctx, pos, 10)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		for _, e := range events {
+			got = append(got, string(e))
+		}
+		pos = next
+	}
+	i := 0
+	for _, g := range got {
+		if i < len(m.events) && g == m.events[i] {
+			i++
+		}
+	}
+	if i < len(m.events) {
+		t.Fatalf("seed %d: event %q is missing or out of order", seed, m.events[i])
+	}
+}
+
+// TestCorruptRecord flips one bit somewhere in a segment: everything else survives,
+// and the damage is reported and set aside.
+func TestCorruptRecord(t *testing.T) {
+	for trial := range 40 {
+		r := rand.New(rand.NewPCG(uint64(trial), 9))
+		fs := faultfs.New()
+		s, _ := openOn(t, fs)
+		var ends []spool.Position
+		for n := range 10 {
+			ends = append(ends, mustCommit(t, s, batch(t, s, n, 500)))
+		}
+		_ = s.Close()
+		victim := r.IntN(9) // the last one could not be told from a torn tail
+		var begin int64
+		if victim > 0 {
+			begin = int64(uint32(ends[victim-1]))
+		}
+		end := int64(uint32(ends[victim]))
+		fs.Flip("log/00000001.seg", begin+r.Int64N(end-begin-16)) // padding may change unseen
+		s, rec := openOn(t, fs)
+		if len(rec.Corrupt) != 1 || fs.Size(rec.Corrupt[0].Aside) != end-begin {
+			t.Fatalf("trial %d: recovery says %+v", trial, rec)
+		}
+		for n := range 10 {
+			if n != victim {
+				checkBody(t, s, n, 500)
+			}
+		}
+		if _, err := s.Message(id(victim)); !errors.Is(err, spool.ErrUnknown) {
+			t.Errorf("trial %d: the damaged message gives %v", trial, err)
+		}
+		mustCommit(t, s, batch(t, s, 100, 10))
+		if _, _, err := s.Read(ctx, 0, 100); err != nil {
+			t.Errorf("trial %d: the outbox stops at the damage: %v", trial, err)
+		}
+	}
+}
+
+// TestDamageUnderTheRunningSpool: a body that is not what was written is never given
+// out.
+func TestDamageUnderTheRunningSpool(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	mustCommit(t, s, batch(t, s, 1, 500))
+	mustCommit(t, s, batch(t, s, 2, 50_000))
+	fs.Flip("log/00000001.seg", 300)
+	fs.Flip("big/"+id(2).String(), 40_000)
+	if _, _, err := s.Open(id(1)); !errors.Is(err, spool.ErrCorrupt) {
+		t.Errorf("the damaged record gives %v", err)
+	}
+	_, r, err := s.Open(id(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, r); !errors.Is(err, spool.ErrCorrupt) {
+		t.Errorf("the damaged file gives %v", err)
+	}
+}
+
+// TestFullDisk: no message is taken while there is no room, outcomes still are, and
+// it goes on by itself when there is room again.
+func TestFullDisk(t *testing.T) {
+	fs := faultfs.New()
+	fs.Quota = 64 << 10
+	s, _ := openOn(t, fs)
+	n := 0
+	var err error
+	for ; n < 100; n++ {
+		if _, err = s.Commit(ctx, batch(t, s, n, 3000)); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, spool.ErrFull) {
+		t.Fatalf("after %d messages: %v", n, err)
+	}
+	b := s.NewBody()
+	if _, err := b.Write(make([]byte, 60_000)); !errors.Is(err, spool.ErrFull) {
+		t.Errorf("a large body gives %v", err)
+	}
+	b.Discard()
+	for k := range n {
+		checkBody(t, s, k, 3000)
+	}
+	fs.Quota = 0
+	mustCommit(t, s, batch(t, s, n, 3000))
+	checkBody(t, s, n, 3000)
+}
+
+// TestFailedSync: the commits of a group whose sync failed fail, and the segment is
+// never trusted again.
+func TestFailedSync(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	mustCommit(t, s, batch(t, s, 1, 100))
+	fs.FailSync = 1
+	if _, err := s.Commit(ctx, batch(t, s, 2, 100)); !errors.Is(err, faultfs.ErrInjected) {
+		t.Fatalf("got %v", err)
+	}
+	p := mustCommit(t, s, batch(t, s, 3, 100))
+	if p>>32 == 1 {
+		t.Error("it goes on in the segment whose sync failed")
+	}
+	checkBody(t, s, 1, 100)
+	checkBody(t, s, 3, 100)
+	if _, err := s.Message(id(2)); !errors.Is(err, spool.ErrUnknown) {
+		t.Errorf("the failed message gives %v", err)
+	}
+}
+
+// TestBrokenPromise: what Submit promised and could not keep stops every later
+// commit.
+func TestBrokenPromise(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	mustCommit(t, s, batch(t, s, 1, 100))
+	fs.FailSync = 1
+	if err := s.Submit(settled(1)); err != nil {
+		t.Fatal(err)
+	}
+	for s.Err() == nil {
+		if _, err := s.Commit(ctx, &spool.Batch{Events: [][]byte{[]byte("x")}}); err != nil {
+			break
+		}
+	}
+	if _, err := s.Commit(ctx, batch(t, s, 2, 100)); err == nil {
+		t.Error("mail is taken after a broken promise")
+	}
+}
+
+func TestSegmentsAreReclaimed(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	for n := range 200 {
+		mustCommit(t, s, batch(t, s, n, 1000))
+		mustCommit(t, s, settled(n))
+	}
+	if st := s.Stats(); st.Segments < 5 {
+		t.Fatalf("%d segments: too few for the test", st.Segments)
+	}
+	s.Forget(s.Durable())
+	if st := s.Stats(); st.Segments > 2 {
+		t.Errorf("%d segments remain of nothing", st.Segments)
+	}
+	if names, _ := fs.List("big"); len(names) != 0 {
+		t.Errorf("bodies remain: %v", names)
+	}
+}
+
+// TestGroupCommit: concurrent commits share syncs, and all are there.
+func TestGroupCommit(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	var wg sync.WaitGroup
+	const writers, each = 20, 30
+	for w := range writers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range each {
+				if _, err := s.Commit(ctx, batch(t, s, w*each+i, 50)); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	if st := s.Stats(); st.Messages != writers*each {
+		t.Errorf("%d messages", st.Messages)
+	}
+	for n := range writers * each {
+		checkBody(t, s, n, 50)
+	}
+}
+
+// FuzzRecover opens a spool over arbitrary octets.
+func FuzzRecover(f *testing.F) {
+	fs := faultfs.New()
+	s, _ := openOn(f, fs)
+	mustCommit(f, s, batch(f, s, 1, 50))
+	mustCommit(f, s, settled(1))
+	file, _ := fs.Open("log/00000001.seg", false)
+	seed := make([]byte, 2048)
+	_, _ = file.ReadAt(seed, 0)
+	f.Add(seed)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fs := faultfs.New()
+		fs.Put("log/00000001.seg", b)
+		s, _, err := spool.Open(ctx, spool.Options{FS: fs, SegmentSize: 16 << 10, Reserve: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCommit(t, s, batch(t, s, 7, 10))
+		checkBody(t, s, 7, 10)
+		_ = s.Close()
+	})
+}
+
+func BenchmarkCommit(b *testing.B) {
+	s, _, err := spool.Open(ctx, spool.Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	var n sync.Mutex
+	next := 0
+	b.SetParallelism(25)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			n.Lock()
+			next++
+			k := next
+			n.Unlock()
+			if _, err := s.Commit(ctx, batch(b, s, k, 4096)); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
