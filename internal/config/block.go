@@ -30,7 +30,7 @@ func (l *loader) open(name, label string, where hcl.Range, body *hclsyntax.Body,
 	for _, a := range sortedAttributes(body) {
 		if !has(attrs, a.Name) {
 			hint := didYouMean(a.Name, attrs)
-			if hint == "" && has(blocks, a.Name) {
+			if has(blocks, a.Name) {
 				hint = a.Name + " is a block: " + a.Name + " { ... }"
 			}
 			l.add(a.NameRange, fmt.Sprintf("unknown attribute %q in %s", a.Name, name), hint)
@@ -39,7 +39,7 @@ func (l *loader) open(name, label string, where hcl.Range, body *hclsyntax.Body,
 	for _, b := range body.Blocks {
 		if !has(blocks, b.Type) {
 			hint := didYouMean(b.Type, blocks)
-			if hint == "" && has(attrs, b.Type) {
+			if has(attrs, b.Type) {
 				hint = b.Type + " is an attribute: " + b.Type + " = ..."
 			}
 			l.add(b.TypeRange, fmt.Sprintf("unknown block %q in %s", b.Type, name), hint)

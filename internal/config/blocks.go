@@ -106,15 +106,17 @@ func (l *loader) listeners() {
 		l.listener(hb, base, taken)
 	}
 	if len(l.pending) == 0 && !l.diags.HasErrors() {
-		l.add(hcl.Range{Filename: l.first()}, "no listener: nothing could come in", `listener "internet" { address = "0.0.0.0:25" from = "strangers" } (one attribute a line)`)
+		l.add(l.beginning(), "no listener: nothing could come in", `listener "internet" { address = "0.0.0.0:25" from = "strangers" } (one attribute a line)`)
 	}
 }
 
-func (l *loader) first() string {
+// beginning is where what is missing as a whole is noted.
+func (l *loader) beginning() hcl.Range {
+	r := hcl.Range{Start: hcl.InitialPos, End: hcl.InitialPos}
 	if len(l.files) > 0 {
-		return l.files[0]
+		r.Filename = l.files[0]
 	}
-	return ""
+	return r
 }
 
 func (l *loader) listener(hb *hclsyntax.Block, base smtp.Limits, taken map[netip.AddrPort]string) {
@@ -189,7 +191,7 @@ func (l *loader) customer(hb *hclsyntax.Block) {
 	if a := b.attr("users"); a != nil {
 		c.Users = b.users(a.Expr)
 	}
-	if len(c.Networks) == 0 && b.attr("users") == nil {
+	if b.attr("networks") == nil && b.attr("users") == nil {
 		l.warn(hb.DefRange(), fmt.Sprintf("customer %q has neither networks nor users: nobody can be it", b.label), "")
 	}
 	if len(c.Senders) == 0 {
@@ -214,11 +216,11 @@ func (b *block) users(x hclsyntax.Expression) (names []string) {
 		name := k.AsString()
 		verifier, err := ParseVerifier(v)
 		if err != nil {
-			b.l.add(it.KeyExpr.Range(), fmt.Sprintf("user %q: %v", name, err), "postern passwd makes one")
+			b.l.addSecret(it.KeyExpr.Range(), fmt.Sprintf("user %q: %v", name, err), "postern passwd makes one")
 			continue
 		}
 		if other, twice := b.l.cfg.Users[name]; twice {
-			b.l.add(it.KeyExpr.Range(), fmt.Sprintf("user %q belongs to customer %q already", name, other.Customer), "")
+			b.l.addSecret(it.KeyExpr.Range(), fmt.Sprintf("user %q belongs to customer %q already", name, other.Customer), "")
 			continue
 		}
 		if b.l.cfg.Users == nil {

@@ -3,15 +3,13 @@ package config
 import (
 	"fmt"
 
-	"github.com/hashicorp/hcl/v2"
-
 	"postern.dev/postern/internal/policy"
 )
 
 // complete settles defaults and checks what only the whole configuration shows.
 func (l *loader) complete() {
 	if _, ok := l.single["node"]; !ok && len(l.files) > 0 && !l.diags.HasErrors() {
-		l.add(hcl.Range{Filename: l.first()}, "no node block", "node { hostname = ... state = ... } (one attribute a line); postern init writes a whole file")
+		l.add(l.beginning(), "no node block", "node { hostname = ... state = ... } (one attribute a line); postern init writes a whole file")
 	}
 	if l.cfg.Guard == "" {
 		l.cfg.Guard = GuardHold

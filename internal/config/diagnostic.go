@@ -20,6 +20,7 @@ type Diagnostic struct {
 	Message string     `json:"message"`
 	Hint    string     `json:"hint,omitempty"`
 	line    string     // source line
+	secret  bool       // the line holds a secret and is not shown
 }
 
 // Error gives "file:line:column: message".
@@ -109,6 +110,12 @@ func (l *loader) add(where hcl.Range, message, hint string) { l.note(where, fals
 
 func (l *loader) warn(where hcl.Range, message, hint string) { l.note(where, true, message, hint) }
 
+// addSecret notes a fault on a line that must not be shown.
+func (l *loader) addSecret(where hcl.Range, message, hint string) {
+	l.note(where, false, message, hint)
+	l.diags[len(l.diags)-1].secret = true
+}
+
 func (l *loader) note(where hcl.Range, warning bool, message, hint string) {
 	d := Diagnostic{Pos: position(where), Warning: warning, Message: message, Hint: hint, Length: 1}
 	if where.Start.Line == where.End.Line {
@@ -173,7 +180,7 @@ func (l *loader) finish() Diagnostics {
 		d := &l.diags[i]
 		if lines := bytes.Split(l.sources[d.Pos.File], []byte("\n")); d.Pos.Line > 0 && d.Pos.Line <= len(lines) {
 			d.line = strings.TrimRight(string(lines[d.Pos.Line-1]), "\r")
-			if strings.Contains(d.line, "SCRAM-SHA-256$") {
+			if d.secret || strings.Contains(d.line, "SCRAM-SHA-256$") {
 				d.line = ""
 			}
 			if r := []rune(d.line); len(r) > 200 {

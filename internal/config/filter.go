@@ -27,9 +27,14 @@ func (l *loader) filter(hb *hclsyntax.Block) {
 		}
 	}
 	for _, a := range sortedAttributes(hb.Body) {
-		if act, ok := b.action(a); ok {
-			f.Do = append(f.Do, act...)
+		if a.Name == "if" || a.Name == "then" {
+			continue
 		}
+		act, ok := b.action(a)
+		if !ok { // the fault is noted; the filter was meant to do something
+			act = []policy.Action{{Pos: position(a.Expr.Range()), Kind: policy.DoLog}}
+		}
+		f.Do = append(f.Do, act...)
 	}
 	if a := b.attr("then"); a != nil {
 		if f.Then = b.final(a.Expr); f.Then == nil {

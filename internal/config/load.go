@@ -251,7 +251,11 @@ func (l *loader) block(hb *hclsyntax.Block) {
 
 func (l *loader) unique(hb *hclsyntax.Block) bool {
 	name := hb.Labels[0]
-	if name == "" || len(name) > 64 || strings.ContainsAny(name, " \t\r\n\x00") {
+	bad := " \t\r\n\x00"
+	if hb.Type == "assert" {
+		bad = "\t\r\n\x00" // a sentence may name what is asserted
+	}
+	if name == "" || len(name) > 64 || strings.ContainsAny(name, bad) {
 		l.add(hb.LabelRanges[0], fmt.Sprintf("%q is not a name", name), "1 to 64 characters without spaces")
 		return false
 	}

@@ -1,0 +1,17 @@
+node {
+  hostname = "gw.esp.example"
+  state    = "state"
+}
+listener "internet" {
+  address = "0.0.0.0:25"
+  from    = "strangers"
+}
+pool "general" { sources = ["198.51.100.10"] }
+customer "acme" {
+  networks = ["10.1.0.0/16"]
+  senders  = ["acme.example"]
+}
+customer "beta" {
+  networks = ["10.1.2.0/24"]
+  senders  = ["beta.example"]
+}

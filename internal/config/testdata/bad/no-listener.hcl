@@ -1,0 +1,4 @@
+node {
+  hostname = "gw.esp.example"
+  state    = "state"
+}

@@ -1,0 +1,4 @@
+listener "internet" {
+  address = "0.0.0.0:25"
+  from    = "strangers"
+}
