@@ -81,29 +81,40 @@ func ReadHeader(msg []byte) (fields []Field, body []byte) {
 // line was missing. The error is nil or ErrTooLarge.
 func ParseHeader(b []byte, l Limits) (Header, []byte, error) {
 	l = l.withDefaults()
-	end := headerEnd(b[:min(len(b), l.HeaderSize)])
+	end, ended := headerEnd(b[:min(len(b), l.HeaderSize)])
 	// One string for the whole header: every name and most values are parts of it.
 	r := headerReader{text: string(b[:end]), limit: l.Fields, start: -1}
 	n, err := r.read()
-	if err == nil && n == l.HeaderSize && n < len(b) {
+	if err == nil && !ended && n == end && n < len(b) {
 		err = ErrTooLarge
 	}
 	return r.h, b[n:], err
 }
 
+// readBlock reads a block of fields up to an empty line, leaving out what is no field.
+func readBlock(b []byte) (fields []Field, rest []byte) {
+	end, _ := headerEnd(b)
+	r := headerReader{text: string(b[:end]), limit: Limits{}.withDefaults().Fields, start: -1, whole: true}
+	n, err := r.read()
+	if err != nil {
+		n = end
+	}
+	return r.h.Fields, b[n:]
+}
+
 // headerEnd gives the end of the first empty line, else of b.
-func headerEnd(b []byte) int {
+func headerEnd(b []byte) (end int, ended bool) {
 	for at := 0; at < len(b); {
 		i := bytes.IndexByte(b[at:], '\n')
 		if i < 0 {
 			break
 		}
 		if i == 0 || (i == 1 && b[at] == '\r') {
-			return at + i + 1
+			return at + i + 1, true
 		}
 		at += i + 1
 	}
-	return len(b)
+	return len(b), false
 }
 
 // headerReader goes over a header line by line.
@@ -111,8 +122,9 @@ type headerReader struct {
 	text  string
 	limit int // of fields
 	h     Header
-	start int // of the field being read; -1 where there is none
-	colon int // of the field being read
+	start int  // of the field being read; -1 where there is none
+	colon int  // of the field being read
+	whole bool // the header ends at an empty line only, whatever stands in it
 }
 
 // read gives the offset at which the body begins.
@@ -137,7 +149,7 @@ func (r *headerReader) read() (int, error) {
 				return at, ErrTooLarge
 			}
 			r.start, r.colon = at, at+colon
-		case !mboxLine(line) && !r.goesOn(next):
+		case !r.whole && !mboxLine(line) && !r.goesOn(next):
 			r.finish(at)
 			return at, nil
 		default:

@@ -44,9 +44,9 @@ func ParseReport(msg []byte) (*Report, error) {
 	}
 	switch s.format {
 	case FormatARF:
-		r.readFeedback(s.report)
+		r.readFeedback(s.reports)
 	case FormatDSN:
-		r.readStatus(s.report)
+		r.readStatus(s.reports)
 	case FormatJMRP:
 		r.FeedbackType = "abuse"
 	}
@@ -59,9 +59,9 @@ func trimID(s string) string { return strings.Trim(s, "<> \t") }
 // shape is where the pieces of a report stand.
 type shape struct {
 	format   Format
-	outer    *Part // the message that is the report
-	report   *Part // its machine-readable part; nil where that is missing
-	original *Part // what it returns
+	outer    *Part   // the message that is the report
+	reports  []*Part // its machine-readable parts: one, as a rule
+	original *Part   // what it returns
 }
 
 // find looks for a report from the outside in, so that a report about a report is not
@@ -72,7 +72,7 @@ func find(root *Part) shape {
 	for n := 0; n < len(queue) && n < maxSearched; n++ {
 		p, outer := queue[n].part, queue[n].outer
 		if f := formatOf(p); f != "" {
-			return shape{format: f, outer: outer, report: p}
+			return shape{format: f, outer: outer, reports: []*Part{p}}
 		}
 		if s := among(p, outer); s.format != "" {
 			return s
@@ -107,16 +107,16 @@ func among(p, outer *Part) shape {
 	s := shape{outer: outer}
 	subs := p.Parts()
 	for _, sub := range subs {
-		if f := formatOf(sub); f != "" && s.report == nil {
-			s.format, s.report = f, sub
+		if f := formatOf(sub); f != "" && (s.format == "" || s.format == f) {
+			s.format, s.reports = f, append(s.reports, sub)
 		}
 	}
 	declared := strings.ToLower(p.Params["report-type"])
-	if s.report == nil && p.Type == "multipart/report" {
+	if s.reports == nil && p.Type == "multipart/report" {
 		s.mislabelled(subs, declared)
 	}
 	for _, sub := range subs {
-		if sub != s.report && returned(sub) && s.original == nil {
+		if s.original == nil && returned(sub) {
 			s.original = sub
 		}
 	}
@@ -141,10 +141,10 @@ func (s *shape) mislabelled(subs []*Part, declared string) {
 		fields, _ := ReadHeader(bytes.TrimLeft(sub.Body[:min(len(sub.Body), 4<<10)], "\r\n"))
 		switch {
 		case declared != "delivery-status" && Get(fields, "Feedback-Type") != "":
-			s.format, s.report = FormatARF, sub
+			s.format, s.reports = FormatARF, []*Part{sub}
 			return
 		case declared != "feedback-report" && Get(fields, "Reporting-MTA") != "":
-			s.format, s.report = FormatDSN, sub
+			s.format, s.reports = FormatDSN, []*Part{sub}
 			return
 		}
 	}
@@ -195,16 +195,19 @@ func tornHeader(h *Header, body []byte, l Limits) ([]Field, []byte) {
 
 // readFeedback reads the fields of ARF (RFC 5965, section 3). A block of MIME fields
 // before them, as some gateways leave there, is passed over.
-func (r *Report) readFeedback(p *Part) {
-	if p == nil {
+func (r *Report) readFeedback(parts []*Part) {
+	if len(parts) == 0 {
 		return
 	}
-	body := bytes.TrimLeft(p.Decoded(), "\r\n")
+	body := bytes.TrimLeft(parts[0].Decoded(), "\r\n")
 	fields, rest := ReadHeader(body)
 	if Get(fields, "Feedback-Type") == "" && Get(fields, "User-Agent") == "" {
 		if more, _ := ReadHeader(bytes.TrimLeft(rest, "\r\n")); len(more) > 0 {
 			fields = append(fields, more...)
 		}
+	}
+	if h := &parts[0].Header; h.Get("Feedback-Type") != "" {
+		fields = append(fields, h.Fields...) // the empty line behind the part's header is missing
 	}
 	r.Fields = fields
 	for i := range fields {

@@ -31,10 +31,15 @@ type walk struct {
 // SkipPart is returned by a function given to Walk to leave the inside of a part out.
 var SkipPart = errors.New("skip this part")
 
-// Open reads a message's own header. Its parts are read when they are asked for.
+// Open reads a message's own header. Its parts are read when they are asked for. A
+// message that lost its Content-Type and has the parts of a multipart is taken for one.
 func Open(msg []byte, l Limits) *Part {
 	w := &walk{limits: l.withDefaults()}
-	return w.open(msg, 0, "text/plain")
+	p := w.open(msg, 0, "text/plain")
+	if p.Header.Get("Content-Type") == "" && guessBoundary(p.Body) != "" {
+		p.Type = "multipart/mixed"
+	}
+	return p
 }
 
 // Walk calls fn for the message and for every part within it, from the outside in and

@@ -38,7 +38,7 @@ type Report struct {
 	Fields       []Field           // all fields of the report part, in order
 	Recipients   []DSNRecipient    // of a DSN
 	Original     *Original         // what was returned of the mail; nil where nothing was
-	Derived      map[string]string // Derived... name -> where its value was taken from, for those not stated
+	Derived      map[string]string // one of the names below -> where its value was taken from, for those not stated
 	Header       []Field           // of the report itself
 }
 
@@ -49,6 +49,7 @@ const (
 	DerivedOriginalFrom = "original-mail-from"
 	DerivedOriginalTo   = "original-rcpt-to"
 	DerivedStatus       = "status"
+	DerivedAction       = "action"
 )
 
 // Field is a header field: the name as spelt, the value unfolded and trimmed.

@@ -8,34 +8,42 @@ import (
 // maxRecipients bounds the groups that are read of a DSN.
 const maxRecipients = 10_000
 
-// readStatus reads a message/delivery-status part: groups of fields, the first for the
-// message (RFC 3464, section 2.1). Empty lines that are missing or too many do no harm.
-func (r *Report) readStatus(p *Part) {
-	var group []Field
-	flush := func() {
-		r.statusGroup(group)
-		group = nil
-	}
-	for body := p.Decoded(); len(body) > 0 && len(r.Recipients) < maxRecipients; {
-		fields, rest := ReadHeader(body)
-		for _, f := range fields {
-			if begins := strings.EqualFold(f.Name, "Final-Recipient") || strings.EqualFold(f.Name, "Original-Recipient"); begins && Get(group, f.Name) != "" {
-				flush()
-			}
-			group = append(group, f)
+// readStatus reads the message/delivery-status parts: one, as a rule; some mailers give
+// that type to their text too, and some leave out the empty line behind a part's header.
+func (r *Report) readStatus(parts []*Part) {
+	for _, p := range parts {
+		for body := p.Decoded(); len(body) > 0 && len(r.Recipients) < maxRecipients; {
+			var block []Field
+			block, body = readBlock(body)
+			r.statusBlock(block)
 		}
-		r.Fields = append(r.Fields, fields...)
-		flush()
-		if len(rest) == len(body) {
-			// A line that is no field: the part goes on behind it.
-			next, _ := lineAt(string(rest[:min(len(rest), 1000)]), 0)
-			rest = rest[next:]
+	}
+	for i := 0; i < len(parts) && len(r.Recipients) == 0; i++ {
+		r.statusBlock(parts[i].Header.Fields)
+	}
+	for i := range r.Recipients {
+		switch d := &r.Recipients[i]; {
+		case d.Original != "":
+			r.OriginalTo = append(r.OriginalTo, d.Original)
+		case d.Final != "":
+			r.OriginalTo = append(r.OriginalTo, d.Final)
 		}
-		body = rest
 	}
-	if r.OriginalTo == nil {
-		r.statusRecipients()
+}
+
+// statusBlock reads the fields between two empty lines: a group as a rule (RFC 3464,
+// section 2.1), several where empty lines are missing.
+func (r *Report) statusBlock(block []Field) {
+	r.Fields = append(r.Fields, block...)
+	start := 0
+	for i := range block {
+		name := block[i].Name
+		if (strings.EqualFold(name, "Final-Recipient") || strings.EqualFold(name, "Original-Recipient")) && Get(block[start:i], name) != "" {
+			r.statusGroup(block[start:i])
+			start = i
+		}
 	}
+	r.statusGroup(block[start:])
 }
 
 // statusGroup reads one group: the message's fields wherever they stand, and those of
@@ -76,20 +84,11 @@ func (r *Report) statusGroup(group []Field) {
 			r.Derived[DerivedStatus] = "diagnostic-code"
 		}
 	}
-	r.Recipients = append(r.Recipients, d)
-}
-
-// statusRecipients fills OriginalTo from the groups.
-func (r *Report) statusRecipients() {
-	for i := range r.Recipients {
-		d := &r.Recipients[i]
-		switch {
-		case d.Original != "":
-			r.OriginalTo = append(r.OriginalTo, d.Original)
-		case d.Final != "":
-			r.OriginalTo = append(r.OriginalTo, d.Final)
-		}
+	if d.Action == "" && d.Status != "" {
+		d.Action = map[byte]string{'2': "delivered", '4': "delayed", '5': "failed"}[d.Status[0]]
+		r.Derived[DerivedAction] = "status"
 	}
+	r.Recipients = append(r.Recipients, d)
 }
 
 // statusAddress reads "rfc822; local@domain" or "utf-8; ..." (RFC 6533, section 3). An
