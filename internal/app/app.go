@@ -182,8 +182,8 @@ type source struct {
 }
 
 // Read implements ledger.Source.
-func (s source) Read(ctx context.Context, from uint64, max int) ([][]byte, uint64, error) {
-	events, next, err := s.Spool.Read(ctx, from, max)
+func (s source) Read(ctx context.Context, from uint64, most int) ([][]byte, uint64, error) {
+	events, next, err := s.Spool.Read(ctx, from, most)
 	for _, e := range events {
 		if len(e) > 0 {
 			s.metrics.events.WithLabelValues(ledger.Kind(e[0]).String()).Inc()

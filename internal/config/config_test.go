@@ -186,3 +186,22 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// TestReferenceIsComplete: every field and function of the language stands in the
+// reference.
+func TestReferenceIsComplete(t *testing.T) {
+	b, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range append(policy.FieldNames(), config.Names()...) {
+		if !strings.Contains(string(b), "`"+n+"`") {
+			t.Errorf("%s is not in the reference", n)
+		}
+	}
+	for _, n := range policy.FunctionNames() {
+		if !strings.Contains(string(b), "`"+n+"(") {
+			t.Errorf("%s() is not in the reference", n)
+		}
+	}
+}

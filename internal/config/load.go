@@ -298,3 +298,14 @@ func (l *loader) include(b *block, dir string) {
 		}
 	}
 }
+
+// Names lists the attributes of all blocks, for the reference.
+func Names() []string {
+	var all []string
+	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(),
+		{"address", "addresses", "from", "auth", "proxy_from", "networks", "senders", "users", "pool", "domains", "resends", "sources", "always",
+			"first", "factor", "max", "jitter", "expire", "delay_notice"}} {
+		all = append(all, list...)
+	}
+	return all
+}

@@ -21,7 +21,6 @@ type incoming struct {
 	s        *session
 	id       smtp.ID
 	head     *head
-	original []byte // the header as it came, for signatures; nil where not needed
 	body     *spool.Body
 	size     int64
 	eightBit bool

@@ -168,7 +168,7 @@ func (l *Ledger) Flush() (uint64, error) {
 
 // Source is where events come from: the spool.
 type Source interface {
-	Read(ctx context.Context, from uint64, max int) (events [][]byte, next uint64, err error)
+	Read(ctx context.Context, from uint64, most int) (events [][]byte, next uint64, err error)
 	Forget(upto uint64)
 }
 

@@ -128,15 +128,15 @@ func (s *Spool) Durable() uint64 {
 	return uint64(s.durable)
 }
 
-// Read gives the durable events from a position on, whole batches up to about max
+// Read gives the durable events from a position on, whole batches up to about most
 // events, and the position behind them. It waits until there are some or ctx ends.
-func (s *Spool) Read(ctx context.Context, from uint64, max int) (events [][]byte, next uint64, err error) {
+func (s *Spool) Read(ctx context.Context, from uint64, most int) (events [][]byte, next uint64, err error) {
 	p := Position(from)
 	for {
 		s.mu.Lock()
 		end, grown, closed := s.durable, s.grown, s.closed
 		s.mu.Unlock()
-		for p < end && len(events) < max {
+		for p < end && len(events) < most {
 			var more [][]byte
 			more, p, err = s.eventsAt(p)
 			if err != nil {
