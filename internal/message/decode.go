@@ -86,7 +86,7 @@ func decodeQuoted(b []byte, limit int) []byte {
 		}
 		out = append(out, b[:i]...)
 		b = b[i+1:]
-		if n := softBreak(b); n > 0 {
+		if n := softBreak(b); n >= 0 {
 			b = b[n:]
 			continue
 		}
@@ -103,7 +103,8 @@ func decodeQuoted(b []byte, limit int) []byte {
 	return out[:min(len(out), max(limit, 0))]
 }
 
-// softBreak gives the length of white space and a line end at the beginning of b.
+// softBreak gives the length of white space and a line end at the beginning of b, -1
+// where something else stands there.
 func softBreak(b []byte) int {
 	for i, c := range b {
 		switch c {
@@ -111,7 +112,7 @@ func softBreak(b []byte) int {
 		case '\n':
 			return i + 1
 		default:
-			return 0
+			return -1
 		}
 	}
 	return len(b)
