@@ -35,57 +35,91 @@ func Address(value string) string {
 // nextAddress reads up to the next comma or semicolon that separates addresses. What
 // stands in brackets wins over what stands before them.
 func nextAddress(s string) (address, rest string) {
-	var word, bracketed string
-	depth, begin := 0, -1 // of comments; of the word
-	take := func(end int) {
-		if begin >= 0 && strings.IndexByte(s[begin:end], '@') >= 0 {
-			word = s[begin:end]
-		}
-		begin = -1
-	}
+	a := addressReader{s: s, begin: -1}
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '\\':
 			i++
 		case c == '(':
-			if depth == 0 {
-				take(i)
-			}
-			depth++
-		case c == ')':
-			depth = max(0, depth-1)
-		case depth > 0:
+			i = a.comment(i)
 		case c == '"':
-			end := closingQuote(s, i)
-			if begin < 0 {
-				begin = i
+			if a.begin < 0 {
+				a.begin = i
 			}
-			i = end
+			i = closingQuote(s, i)
 		case c == '<':
-			take(i)
-			end := strings.IndexByte(s[i:], '>')
-			if end < 0 {
-				end = len(s) - i
-			}
-			if inner := strings.TrimSpace(s[i+1 : i+end]); mailbox(inner) {
-				bracketed = withoutRoute(inner)
-			}
-			i += end
+			i = a.bracket(i)
 		case c == ',' || c == ';':
-			take(i)
-			return choose(bracketed, word), s[i+1:]
+			a.end(i)
+			return a.choose(), s[i+1:]
 		case c == ' ' || c == '\t' || c == '\r' || c == '\n':
-			take(i)
-		case c == ':' && begin >= 0 && strings.IndexByte(s[begin:i], '@') < 0:
-			begin = -1 // a group's name
-		case begin < 0:
-			begin = i
+			a.end(i)
+		case c == ':' && a.begin >= 0 && strings.IndexByte(s[a.begin:i], '@') < 0:
+			a.begin = -1 // a group's name
+		case a.begin < 0:
+			a.begin = i
 		}
 	}
-	if depth == 0 {
-		take(len(s))
+	a.end(len(s))
+	return a.choose(), ""
+}
+
+// addressReader is what one address of a list has shown so far.
+type addressReader struct {
+	s               string
+	begin           int // of the word being read; -1 where there is none
+	word, bracketed string
+}
+
+// end ends the word being read, if any.
+func (a *addressReader) end(at int) {
+	if a.begin >= 0 && a.begin < at && strings.IndexByte(a.s[a.begin:at], '@') >= 0 {
+		a.word = a.s[a.begin:at]
 	}
-	return choose(bracketed, word), ""
+	a.begin = -1
+}
+
+// comment gives the last place of the comment that begins at i.
+func (a *addressReader) comment(i int) int {
+	a.end(i)
+	depth := 0
+	for ; i < len(a.s); i++ {
+		switch a.s[i] {
+		case '\\':
+			i++
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				return i
+			}
+		}
+	}
+	return i
+}
+
+// bracket takes what stands in the brackets that begin at i, and gives their last
+// place.
+func (a *addressReader) bracket(i int) int {
+	a.end(i)
+	end := strings.IndexByte(a.s[i:], '>')
+	if end < 0 {
+		end = len(a.s) - i
+	}
+	if inner := withoutRoute(strings.TrimSpace(a.s[i+1 : i+end])); mailbox(inner) {
+		a.bracketed = inner
+	}
+	return i + end
+}
+
+func (a *addressReader) choose() string {
+	if a.bracketed != "" {
+		return a.bracketed
+	}
+	if word := strings.TrimRight(a.word, ".>"); mailbox(word) {
+		return word
+	}
+	return ""
 }
 
 // closingQuote gives the place of the quote that ends a quoted-string begun at i; i
@@ -102,17 +136,6 @@ func closingQuote(s string, i int) int {
 	return i
 }
 
-func choose(bracketed, word string) string {
-	if bracketed != "" {
-		return bracketed
-	}
-	word = strings.TrimRight(word, ".>")
-	if mailbox(word) {
-		return word
-	}
-	return ""
-}
-
 // mailbox reports something on both sides of the last @ and no white space around it.
 func mailbox(s string) bool {
 	i := strings.LastIndexByte(s, '@')
@@ -121,7 +144,7 @@ func mailbox(s string) bool {
 
 // withoutRoute takes off a source route (RFC 5322, section 4.4).
 func withoutRoute(s string) string {
-	if s[0] == '@' {
+	if strings.HasPrefix(s, "@") {
 		if _, after, ok := strings.Cut(s, ":"); ok && after != "" {
 			return after
 		}

@@ -157,7 +157,7 @@ func TestCorpusStatus(t *testing.T) {
 		}
 		// The table's codes are often improved by what the text says, so the class must
 		// agree nearly always and the code mostly.
-		if len(r.Recipients) > 0 && r.Recipients[0].Status[0] == f[5][0] {
+		if len(r.Recipients) > 0 && f[5] != "" && strings.HasPrefix(r.Recipients[0].Status, f[5][:1]) {
 			agree++
 		} else {
 			differ++

@@ -282,3 +282,16 @@ func FuzzParseReceived(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAddresses checks that what is found was there, and that the work is bounded.
+func FuzzAddresses(f *testing.F) {
+	f.Add(`"Doe, Ann" <a@b.example>, friends: c@d.example (x (y)), <@r:e@f.example>;`)
+	f.Add(`\"(<@>`)
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, a := range message.Addresses(s) {
+			if i := strings.LastIndexByte(a, '@'); i <= 0 || i == len(a)-1 || !strings.Contains(s, a) {
+				t.Fatalf("%q of %q", a, s)
+			}
+		}
+	})
+}

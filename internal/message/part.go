@@ -28,8 +28,8 @@ type walk struct {
 	decoded int
 }
 
-// SkipPart is returned by a function given to Walk to leave the inside of a part out.
-var SkipPart = errors.New("skip this part")
+// ErrSkipPart is returned by a function given to Walk to leave the inside of a part out.
+var ErrSkipPart = errors.New("skip this part")
 
 // Open reads a message's own header. Its parts are read when they are asked for. A
 // message that lost its Content-Type and has the parts of a multipart is taken for one.
@@ -46,14 +46,14 @@ func Open(msg []byte, l Limits) *Part {
 // in order, messages within messages included. It reads leniently: closing boundaries
 // may be missing, parameters unfolded, encodings broken. Depth, number of parts and
 // decoded octets are bounded; what lies beyond is not visited. An error of fn ends the
-// walk and is returned, but for SkipPart.
+// walk and is returned, but for ErrSkipPart.
 func Walk(msg []byte, l Limits, fn func(*Part) error) error {
 	return Open(msg, l).walkParts(fn)
 }
 
 func (p *Part) walkParts(fn func(*Part) error) error {
 	if err := fn(p); err != nil {
-		if errors.Is(err, SkipPart) {
+		if errors.Is(err, ErrSkipPart) {
 			return nil
 		}
 		return err

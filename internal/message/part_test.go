@@ -118,7 +118,7 @@ func TestWalkStops(t *testing.T) {
 	err := message.Walk(msg, message.Limits{}, func(p *message.Part) error {
 		seen = append(seen, p.Type)
 		if p.Type == "message/rfc822" {
-			return message.SkipPart
+			return message.ErrSkipPart
 		}
 		if len(seen) == 3 {
 			return stop
