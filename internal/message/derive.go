@@ -200,7 +200,12 @@ func (r *Report) OriginalMessageID() string {
 			return id
 		}
 	}
-	return trimID(Get(r.Fields, "Original-Message-ID"))
+	for _, name := range []string{"Original-Message-ID", "Message-ID"} {
+		if id := trimID(Get(r.Fields, name)); id != "" {
+			return id
+		}
+	}
+	return ""
 }
 
 // Identity names a report, so that one that comes twice is counted once: 32 hexadecimal
