@@ -57,7 +57,8 @@ func run(t testing.TB, args ...string) (stdout, stderr string, code int) {
 // need finds a program of another server, or skips; in CI its absence is a failure.
 func need(t testing.TB, name string) string {
 	t.Helper()
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin") {
+	exim, _ := filepath.Abs("../../bin/exim/usr/sbin") // where make needs unpacks it, beside Postfix
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin", exim) {
 		p := filepath.Join(dir, name)
 		if st, err := os.Stat(p); err == nil && st.Mode()&0o111 != 0 {
 			return p
