@@ -48,6 +48,9 @@ func TestKilledNodeLosesNothing(t *testing.T) {
 		_ = n.cmd.Wait()
 		close(stop)
 		clients.Wait()
+		if (round+1)%100 == 0 {
+			t.Logf("%d rounds, %d acknowledged", round+1, acked.count())
+		}
 	}
 	n := serve(t, file)
 	want := acked.all()

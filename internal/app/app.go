@@ -172,7 +172,17 @@ func (a *App) openStores(ctx context.Context, state string) error {
 		<-done
 		return err
 	})
-	return l.CaughtUp(ctx, sp.Durable())
+	if err := l.CaughtUp(ctx, sp.Durable()); err != nil {
+		return err
+	}
+	// What a former run has left behind is in the ledger now: let its segments go at
+	// once, so that a node that restarts often does not gather them.
+	pos, err := l.Flush()
+	if err != nil {
+		return err
+	}
+	sp.Forget(pos)
+	return nil
 }
 
 // source counts events on their way into the ledger.

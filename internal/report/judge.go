@@ -283,7 +283,9 @@ func (c *trial) byTrace(ctx context.Context) (bool, error) {
 		grade := GradeB
 		if c.v.SourceIP.IsValid() && c.j.o.Sources(c.v.SourceIP) {
 			c.key("source-ip", c.v.SourceIP.String(), true)
-			grade = GradeA
+			if c.r.Derived[message.DerivedSourceIP] != "received" { // what the original says proves less than what the reporter saw
+				grade = GradeA
+			}
 		}
 		return true, c.conclude(ctx, row, grade)
 	}
