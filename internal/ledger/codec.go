@@ -112,7 +112,10 @@ func (c *codec) u64s(n int, list *[]uint64) {
 }
 
 func (c *codec) int(n int, v *int) {
-	u := uint64(*v + 1) // -1, which means none, is left out
+	var u uint64 // of -1, which means none and is left out
+	if c.writing {
+		u = uint64(*v + 1)
+	}
 	c.u64(n, &u)
 	if !c.writing {
 		*v = int(u) - 1
