@@ -276,7 +276,7 @@ func TestRealReports(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%v", kinds)
-	if kinds[report.Foreign] < 20 {
-		t.Errorf("only %d reports were understood", kinds[report.Foreign])
+	if kinds[report.Foreign] < 10 || kinds[report.Foreign]+kinds[report.Undecidable] < 100 {
+		t.Errorf("too few reports were understood: %v", kinds)
 	}
 }
