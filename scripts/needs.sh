@@ -7,6 +7,8 @@ missing=""
 for pair in smtp-source:postfix smtp-sink:postfix swaks:swaks; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair##*:}"
 done
+# swaks speaks TLS through this module, which its package only recommends.
+perl -MNet::SSLeay -e 1 >/dev/null 2>&1 || missing="$missing libnet-ssleay-perl"
 exim=bin/exim/usr/sbin/exim4
 [ -n "$missing" ] || [ ! -x "$exim" ] || exit 0
 command -v apt-get >/dev/null 2>&1 || {
