@@ -17,6 +17,7 @@ internal/smtp:
 internal/message: internal/smtp
 internal/stamp: internal/smtp
 internal/policy: internal/smtp
+internal/verify/sat:
 internal/mailauth: internal/smtp internal/message
 internal/spool: internal/smtp
 internal/spool/faultfs: internal/spool
@@ -34,7 +35,7 @@ cmd/postern: *
 `
 
 // pure packages take readers and values: no files, sockets, clock, log or process.
-var pure = []string{"internal/smtp", "internal/message", "internal/stamp", "internal/policy"}
+var pure = []string{"internal/smtp", "internal/message", "internal/stamp", "internal/policy", "internal/verify/sat"}
 
 // dirty is what a pure package may not import itself. smtp is given connections and
 // a logger, so net and log/slog are barred to the others only.
