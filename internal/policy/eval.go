@@ -222,3 +222,9 @@ func (d Decision) refuse(code int, enhanced [3]int, text string) Decision {
 func (p *Program) Holds(assert int, f *Facts, d *Decision) Result {
 	return p.asserts[assert](&env{facts: f, rcpt: d.Rcpt, decision: d, tags: d.Effects.Tags})
 }
+
+// Applies gives one filter's answer about a message by itself, by index into
+// Filters: the recipient as it came, and no tags.
+func (p *Program) Applies(filter int, f *Facts) Result {
+	return p.rules[filter].holds(&env{facts: f, rcpt: f.Rcpt})
+}
