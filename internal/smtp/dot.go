@@ -111,17 +111,17 @@ func (d *dotReader) block(p []byte) int {
 // text copies octets of a line.
 func (d *dotReader) text(p, part []byte) int {
 	n := copy(p, part)
-	if bytes.IndexByte(part[:n], 0) >= 0 {
-		d.err = ErrNUL
-		d.discard(n)
-		d.start = false
-		return 0
-	}
 	if d.line += n; d.line > d.maxLine {
 		return d.fail(ErrLineTooLong)
 	}
+	nul := bytes.IndexByte(part[:n], 0) >= 0
 	d.discard(n)
 	d.start = false
+	if nul {
+		// The octets count, or a stream of NULs could be drained without end.
+		d.err, d.n = ErrNUL, d.n+int64(n)
+		return 0
+	}
 	return n
 }
 
