@@ -79,9 +79,10 @@ func (c *conn) serve(ctx context.Context) {
 		}
 	}()
 	c.ends = c.server.Now().Add(c.server.limits.Session)
-	if c.begin(ctx) {
-		c.loop(ctx)
+	if !c.begin(ctx) {
+		return // a client that has said nothing yet misses nothing
 	}
+	c.loop(ctx)
 	if c.linger {
 		c.lingerOn()
 	}
@@ -183,7 +184,7 @@ func (c *conn) loop(ctx context.Context) {
 	for !c.quit {
 		switch {
 		case c.server.isClosing() && !c.mail:
-			c.write(&Reply{Code: 421, Enhanced: EnhancedCode{4, 3, 2}, Lines: []string{"shutting down"}, Close: true})
+			c.write(closingReply())
 			return
 		case c.errors >= c.server.limits.Errors:
 			c.write(&Reply{Code: 421, Enhanced: EnhancedCode{4, 7, 0}, Lines: []string{"too many errors"}, Close: true})
@@ -214,6 +215,10 @@ func (c *conn) loop(ctx context.Context) {
 	}
 }
 
+func closingReply() *Reply {
+	return &Reply{Code: 421, Enhanced: EnhancedCode{4, 3, 2}, Lines: []string{"shutting down"}, Close: true}
+}
+
 // readCommand reads a command line. Both results nil mean that the connection is
 // gone; a reply refuses the line.
 func (c *conn) readCommand() ([]byte, *Reply) {
@@ -230,8 +235,10 @@ func (c *conn) readCommand() ([]byte, *Reply) {
 	case errors.Is(err, bufio.ErrBufferFull) || len(line) > c.server.limits.CommandLine:
 		return nil, &Reply{Code: 500, Enhanced: EnhancedCode{5, 5, 6}, Lines: []string{"line too long"}, Close: true}
 	case errors.As(err, &timeout) && timeout.Timeout():
-		c.deadline(c.server.limits.Write)
-		return nil, &Reply{Code: 421, Enhanced: EnhancedCode{4, 4, 2}, Lines: []string{"timeout or shutting down"}, Close: true}
+		if c.server.isClosing() {
+			return nil, closingReply()
+		}
+		return nil, &Reply{Code: 421, Enhanced: EnhancedCode{4, 4, 2}, Lines: []string{"timeout"}, Close: true}
 	case err != nil:
 		return nil, nil
 	}
