@@ -101,7 +101,8 @@ func (c *conn) lingerOn() {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	c.deadline(lingerTime)
+	c.mail = false // nothing is under way that Shutdown would have to wait for
+	c.await(lingerTime)
 	_, _ = io.CopyN(io.Discard, c.raw, lingerOctets)
 }
 
@@ -309,13 +310,7 @@ func (c *conn) drainBound() int64 { return max(c.server.limits.Size, 64<<20) }
 
 // drain reads a message that is refused to its end, within a bound.
 func drain(d *dotReader, bound int64) error {
-	d.err, d.limit = nil, d.n+bound
-	for {
-		_, err := io.Copy(io.Discard, d)
-		if errors.Is(err, ErrNUL) && d.n <= d.limit {
-			d.err = nil
-			continue
-		}
-		return err
-	}
+	d.err, d.limit, d.nuls = nil, d.n+bound, true
+	_, err := io.Copy(io.Discard, d)
+	return err
 }

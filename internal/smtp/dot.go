@@ -31,6 +31,7 @@ type dotReader struct {
 	line    int  // octets of the line so far
 	start   bool // at the beginning of a line
 	lf      bool // a CR was given out and its LF is next
+	nuls    bool // NULs are let through: nobody keeps what is read
 	done    bool
 	err     error
 	stick   bool // err leaves the connection out of step
@@ -114,12 +115,11 @@ func (d *dotReader) text(p, part []byte) int {
 	if d.line += n; d.line > d.maxLine {
 		return d.fail(ErrLineTooLong)
 	}
-	nul := bytes.IndexByte(part[:n], 0) >= 0
+	nul := !d.nuls && bytes.IndexByte(part[:n], 0) >= 0
 	d.discard(n)
 	d.start = false
 	if nul {
-		// The octets count, or a stream of NULs could be drained without end.
-		d.err, d.n = ErrNUL, d.n+int64(n)
+		d.err = ErrNUL
 		return 0
 	}
 	return n
