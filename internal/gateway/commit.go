@@ -70,6 +70,7 @@ func (m *incoming) message() *spool.Message {
 		Return: s.params.Return, EnvID: s.params.EnvID, Origin: string(m.origin), Customer: m.customer,
 		Listener: s.listener, Peer: s.peer.Addr.Addr().String(), Policy: s.generation.Version,
 	}
+	msg.Recipients = make([]spool.Recipient, 0, len(m.plan))
 	for i := range m.plan {
 		p := &m.plan[i]
 		r := spool.Recipient{To: p.to, Notify: p.params.Notify, ORcpt: p.params.ORcpt,
@@ -77,6 +78,7 @@ func (m *incoming) message() *spool.Message {
 		r.State, r.Reason = m.state(&p.decision)
 		msg.Recipients = append(msg.Recipients, r)
 	}
+	m.head.remove(m.isForgery) // before set_header, which gives lines back to recipients
 	m.setHeaders(msg)
 	m.markOrigin(msg)
 	return msg
@@ -147,7 +149,6 @@ func (m *incoming) markOrigin(msg *spool.Message) {
 // prefix makes the trace field and the header as it goes on.
 func (m *incoming) prefix(msg *spool.Message) []byte {
 	host := m.s.generation.Hostname
-	m.head.remove(m.isForgery)
 	if m.customer != "" {
 		if m.head.get("message-id") == "" {
 			token := m.s.gateway.o.Ring().Mint(stamp.Token{Message: m.id, Customer: stamp.CustomerTag(m.customer), Recipient: stamp.NoRecipient})
@@ -231,6 +232,7 @@ func (m *incoming) event(msg *spool.Message) *ledger.Accepted {
 			}
 		}
 	}
+	e.Decisions = make([]ledger.Decided, 0, len(m.plan))
 	for i := range m.plan {
 		d := &m.plan[i].decision
 		e.Decisions = append(e.Decisions, ledger.Decided{

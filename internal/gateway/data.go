@@ -193,6 +193,7 @@ func (m *incoming) authenticate(ctx context.Context) error {
 func (m *incoming) decide() *smtp.Reply {
 	var refused *policy.Decision
 	good := 0
+	m.plan = make([]planned, 0, len(m.s.rcpts))
 	for _, r := range m.s.rcpts {
 		d := m.evaluate(r)
 		if d.Disposition == policy.Refused {
