@@ -266,12 +266,12 @@ func TestSlowPeers(t *testing.T) {
 		want        string
 	}{
 		{"before the first command", "", smtp.Limits{Greeting: short}, false, "421 timeout"},
-		{"in a command", "EHLO c.example\r\n", smtp.Limits{Idle: short}, false, "421 4.4.2 timeout"},
-		{"in a message", start + "DATA\r\n", smtp.Limits{Data: short}, false, "421 4.4.2 timeout"},
-		{"in a chunk", start + "BDAT 1000\r\n", smtp.Limits{Data: short}, false, "421 4.4.2 timeout"},
+		{"in a command", "EHLO c.example\r\n", smtp.Limits{Idle: short}, false, "421 timeout"},
+		{"in a message", start + "DATA\r\n", smtp.Limits{Data: short}, false, "421 timeout"},
+		{"in a chunk", start + "BDAT 1000\r\n", smtp.Limits{Data: short}, false, "421 timeout"},
 		{"in a handshake", "EHLO c.example\r\nSTARTTLS\r\n", smtp.Limits{Greeting: short}, false, "220 2.0.0 ready for TLS"},
 		{"in a handshake from the start", "", smtp.Limits{Greeting: short}, true, ""},
-		{"in the whole session", "EHLO c.example\r\n", smtp.Limits{Session: short}, false, "421 4.4.2 timeout"},
+		{"in the whole session", "EHLO c.example\r\n", smtp.Limits{Session: short}, false, "421 timeout"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := runtime.NumGoroutine()
@@ -281,7 +281,8 @@ func TestSlowPeers(t *testing.T) {
 			drip(l, c.start, "\x16\x03\x01\x0f\xff", 20*time.Millisecond)
 			out, _ := io.ReadAll(l.r)
 			l.Close()
-			if !strings.HasSuffix(strings.TrimRight(string(out), "\r\n"), strings.TrimRight(c.want, "\r\n")) || (c.want == "" && len(out) > 0) {
+			got := strings.ReplaceAll(strings.TrimSuffix(string(out), "\r\n"), "4.4.2 ", "") // a slow machine may not come as far as EHLO
+			if !strings.HasSuffix(got, c.want) || (c.want == "" && got != "") {
 				t.Errorf("got %q", out)
 			}
 			end()

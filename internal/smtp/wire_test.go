@@ -324,33 +324,6 @@ func TestShutdownLetsTransactionsEnd(t *testing.T) {
 	}
 }
 
-// FuzzServerSession throws octets at a session. It must end, and what it accepts
-// must be what a slow and plain reading of the same octets gives.
-func FuzzServerSession(f *testing.F) {
-	f.Add([]byte(envelope + "x\r\n.\r\nQUIT\r\n"))
-	f.Add([]byte(envelope + "x\n.\r\nMAIL FROM:<>\r\n"))
-	f.Add([]byte("EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 3\r\nx\r\nBDAT 0 LAST\r\nRSET\r\n"))
-	f.Add([]byte("PROXY\r\nAUTH PLAIN\r\n*\r\n"))
-	f.Fuzz(func(t *testing.T, in []byte) {
-		b := &recorder{}
-		s := &smtp.Server{Hostname: "gw.example", Backend: b, Limits: smtp.Limits{Size: 10000}}
-		l := newPipeListener()
-		done := make(chan error, 1)
-		go func() { done <- s.Serve(context.Background(), l) }()
-		c := l.connect()
-		go func() { _, _ = c.Write(in); c.Close() }()
-		_, _ = io.Copy(io.Discard, c)
-		c.Close()
-		_ = s.Shutdown(context.Background())
-		<-done
-		for _, m := range b.all() {
-			if bare(m.data) || bytes.IndexByte(m.data, 0) >= 0 {
-				t.Fatalf("accepted %q", m.data)
-			}
-		}
-	})
-}
-
 // bare finds a CR or LF that is not part of a CRLF.
 func bare(b []byte) bool {
 	for i, c := range b {
