@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"postern.dev/postern/internal/policy"
 	"postern.dev/postern/internal/smtp"
@@ -168,7 +169,13 @@ func (m *incoming) establish(ctx context.Context) *smtp.Reply {
 	return nil
 }
 
+// authenticationTime bounds how long the DNS may keep the end of data waiting; the
+// client waits 10 minutes (RFC 5321, section 4.5.3.2.6).
+const authenticationTime = time.Minute
+
 func (m *incoming) authenticate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, authenticationTime)
+	defer cancel()
 	body, err := m.body.Open()
 	if err != nil {
 		return err
@@ -186,6 +193,7 @@ func (m *incoming) authenticate(ctx context.Context) error {
 func (m *incoming) decide() *smtp.Reply {
 	var refused *policy.Decision
 	good := 0
+	m.plan = make([]planned, 0, len(m.s.rcpts))
 	for _, r := range m.s.rcpts {
 		d := m.evaluate(r)
 		if d.Disposition == policy.Refused {

@@ -31,6 +31,7 @@ type dotReader struct {
 	line    int  // octets of the line so far
 	start   bool // at the beginning of a line
 	lf      bool // a CR was given out and its LF is next
+	nuls    bool // NULs are let through: nobody keeps what is read
 	done    bool
 	err     error
 	stick   bool // err leaves the connection out of step
@@ -111,17 +112,16 @@ func (d *dotReader) block(p []byte) int {
 // text copies octets of a line.
 func (d *dotReader) text(p, part []byte) int {
 	n := copy(p, part)
-	if bytes.IndexByte(part[:n], 0) >= 0 {
-		d.err = ErrNUL
-		d.discard(n)
-		d.start = false
-		return 0
-	}
 	if d.line += n; d.line > d.maxLine {
 		return d.fail(ErrLineTooLong)
 	}
+	nul := !d.nuls && bytes.IndexByte(part[:n], 0) >= 0
 	d.discard(n)
 	d.start = false
+	if nul {
+		d.err = ErrNUL
+		return 0
+	}
 	return n
 }
 

@@ -32,8 +32,13 @@ type Body struct {
 	file   File
 	name   string
 	size   int64 // written, without the prefix
+	asked  int64 // size at which the disk was last asked for room
 	err    error
 }
+
+// askEvery is how many octets a body grows by before the disk is asked for room again:
+// many large bodies at once must not eat the reserve.
+const askEvery = 1 << 20
 
 // Write takes the next octets of the body.
 func (b *Body) Write(p []byte) (int, error) {
@@ -42,6 +47,10 @@ func (b *Body) Write(p []byte) (int, error) {
 	}
 	if b.file == nil && b.size+int64(len(p)) > b.limit {
 		b.err = b.spill()
+	}
+	if b.err == nil && b.file != nil && b.size-b.asked >= askEvery {
+		b.asked = b.size
+		b.err = b.spool.hasRoom()
 	}
 	if b.err == nil && b.file != nil {
 		_, b.err = b.file.WriteAt(p, b.size)
@@ -58,8 +67,8 @@ func (b *Body) Write(p []byte) (int, error) {
 
 // spill moves the body into a temporary file.
 func (b *Body) spill() error {
-	if free, err := b.spool.fs.Free(); err == nil && free < b.spool.o.Reserve {
-		return ErrFull
+	if err := b.spool.hasRoom(); err != nil {
+		return err
 	}
 	b.name = fmt.Sprintf("tmp/%d", b.spool.temp.Add(1))
 	f, err := b.spool.fs.Open(b.name, true)
@@ -70,6 +79,14 @@ func (b *Body) spill() error {
 	_, err = f.WriteAt(b.mem, 0)
 	b.mem = nil
 	return err
+}
+
+// hasRoom fails with ErrFull where the disk has only the reserve left.
+func (s *Spool) hasRoom() error {
+	if free, err := s.fs.Free(); err == nil && free < s.o.Reserve {
+		return ErrFull
+	}
+	return nil
 }
 
 // full makes every way of running out of space into ErrFull.
@@ -116,9 +133,15 @@ func (b *Body) settle(name string) (kind int, crc uint32, inline []byte, err err
 		inline = append(b.prefix[:len(b.prefix):len(b.prefix)], b.mem...)
 		return bodyInline, crc32.Checksum(inline, castagnoli), inline, nil
 	}
-	crc, err = b.writeFile(name)
+	if crc, err = b.writeFile(name); err != nil {
+		b.spool.dropFile(name)
+	}
 	return bodyFile, crc, nil, full(err)
 }
+
+// dropFile removes the body file of a message that was not committed. What cannot be
+// removed now is removed at the next start.
+func (s *Spool) dropFile(name string) { _ = s.fs.Remove("big/" + name) }
 
 // writeFile copies prefix and octets into big/NAME.
 func (b *Body) writeFile(name string) (uint32, error) {

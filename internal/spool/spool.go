@@ -62,7 +62,12 @@ type Spool struct {
 	forgot   Position  // the follower needs nothing before
 	grown    chan struct{}
 	failure  error // of a Submit: what was promised is not durable
+
+	owed []*commit // promises that found no room; they go first. The writer's own
 }
+
+// maxOwed bounds the promises that wait for room.
+const maxOwed = 1 << 16
 
 // entry is where a live message stands and how its recipients fare.
 type entry struct {
@@ -81,6 +86,7 @@ type commit struct {
 	crc     uint32
 	kind    int
 	at      Position
+	note    bool       // may be lost
 	done    chan error // nil: nobody waits
 }
 
@@ -116,6 +122,7 @@ func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
 	}
 	c.done = make(chan error, 1)
 	if err := s.enqueue(c); err != nil {
+		s.abandon(c)
 		return 0, err
 	}
 	select {
@@ -124,6 +131,9 @@ func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
 		return 0, ctx.Err()
 	}
 	if err != nil {
+		if errors.Is(err, errNoSegment) {
+			s.abandon(c)
+		}
 		return 0, err
 	}
 	if b.Body != nil {
@@ -132,8 +142,32 @@ func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
 	return c.at + Position(space(len(c.payload))), nil
 }
 
-// Submit promises a batch to the next group commit and returns at once. If that
-// fails, Err tells, and every later commit fails: what was promised is gone.
+// Note hands a batch of events to the next group commit and returns at once. Where it
+// cannot be kept, or too much waits already, it is lost without further consequence.
+func (s *Spool) Note(b *Batch) error {
+	c, err := s.prepare(b)
+	if err != nil {
+		return err
+	}
+	c.note = true
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return errClosed
+	}
+	select {
+	case s.queue <- c:
+		return nil
+	default:
+		return errBusy
+	}
+}
+
+// Submit promises a batch to the next group commit and returns at once. While the disk
+// is full it waits in memory, and goes before everything else once there is room. If
+// it cannot be kept otherwise, Err tells, and every later commit fails: what was
+// promised is gone.
 func (s *Spool) Submit(b *Batch) error {
 	c, err := s.prepare(b)
 	if err != nil {
@@ -150,13 +184,13 @@ func (s *Spool) Err() error {
 }
 
 func (s *Spool) prepare(b *Batch) (*commit, error) {
-	if b.Message != nil {
-		if free, err := s.fs.Free(); err == nil && free < s.o.Reserve {
-			return nil, ErrFull
-		}
-	}
 	c := &commit{batch: b}
 	var err error
+	if b.Message != nil {
+		if err = s.hasRoom(); err != nil {
+			return nil, err
+		}
+	}
 	var inline []byte
 	var sum uint32
 	if b.Message != nil {
@@ -167,13 +201,24 @@ func (s *Spool) prepare(b *Batch) (*commit, error) {
 	}
 	c.payload, c.events = encodePayload(b, c.kind, sum, inline)
 	if len(c.payload) > maxPayload {
+		s.abandon(c)
 		return nil, fmt.Errorf("commit of %d octets: too large for one record", len(c.payload))
 	}
 	c.crc = checksum(c.payload)
 	return c, nil
 }
 
-var errClosed = errors.New("spool is closed")
+// abandon removes the body file of a commit of which nothing stands in the log.
+func (s *Spool) abandon(c *commit) {
+	if c.kind == bodyFile {
+		s.dropFile(c.batch.Message.ID.String())
+	}
+}
+
+var (
+	errClosed = errors.New("spool is closed")
+	errBusy   = errors.New("too much waits for the disk")
+)
 
 func (s *Spool) enqueue(c *commit) error {
 	s.mu.Lock()
@@ -195,12 +240,13 @@ func (s *Spool) write() {
 	defer close(s.done)
 	var group []*commit
 	for c := range s.queue {
-		if c == nil {
-			return
+		group = append(group[:0], s.owed...)
+		s.owed = nil
+		ended := c == nil
+		if !ended {
+			group = append(group, c)
 		}
-		group = append(group[:0], c)
-		ended := false
-		for more := true; more && len(group) < 4096; {
+		for more := !ended; more && len(group) < 4096; {
 			select {
 			case c := <-s.queue:
 				if c == nil {
@@ -224,17 +270,25 @@ func (s *Spool) flush(group []*commit) {
 	for len(group) > 0 {
 		n, err := s.append(group)
 		for _, c := range group[:n] {
+			if c.done == nil && !c.note && errors.Is(err, errNoSegment) && len(s.owed) < maxOwed {
+				s.owed = append(s.owed, c)
+				continue
+			}
 			s.settle(c, err)
 		}
 		group = group[n:]
 	}
 }
 
+// errNoSegment tells that nothing was written for want of room: a promise may be kept
+// later without standing in the log twice.
+var errNoSegment = errors.New("no room for a segment")
+
 // append writes as many commits as fit into the current segment, one at least.
 func (s *Spool) append(group []*commit) (n int, err error) {
 	seg, err := s.room(space(len(group[0].payload)))
 	if err != nil {
-		return len(group), full(err)
+		return len(group), fmt.Errorf("%w: %w", errNoSegment, full(err))
 	}
 	var block []byte
 	start := seg.end
@@ -313,7 +367,7 @@ func (s *Spool) settle(c *commit, err error) {
 		s.durable = c.at + Position(space(len(c.payload)))
 		close(s.grown)
 		s.grown = make(chan struct{})
-	} else if c.done == nil && s.failure == nil {
+	} else if c.done == nil && !c.note && s.failure == nil {
 		s.failure = err
 	}
 	s.mu.Unlock()

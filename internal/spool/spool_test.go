@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -418,4 +419,82 @@ func BenchmarkCommit(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestPromiseWaitsForRoom: on a full disk a promise waits and nothing is broken; with
+// room it goes before what came later.
+func TestPromiseWaitsForRoom(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	mustCommit(t, s, batch(t, s, 1, 100))
+	fs.Limit(1) // no room for another segment
+	event := func(name string) *spool.Batch {
+		return &spool.Batch{Events: [][]byte{append([]byte(name), make([]byte, 12<<10)...)}}
+	}
+	mustCommit(t, s, event("fills the segment"))
+	if err := s.Submit(event("promised")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(ctx, event("refused")); !errors.Is(err, spool.ErrFull) {
+		t.Fatalf("with no room: %v", err)
+	}
+	if err := s.Err(); err != nil {
+		t.Fatalf("a full disk breaks a promise: %v", err)
+	}
+	fs.Limit(0)
+	mustCommit(t, s, event("later"))
+	var got []string
+	for at := uint64(0); len(got) < 5; {
+		events, next, err := s.Read(ctx, at, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			got = append(got, string(bytes.TrimRight(e, "\x00")))
+		}
+		if at = next; at >= s.Durable() {
+			break
+		}
+	}
+	if want := []string{"accepted 1", "fills the segment", "promised", "later"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestLostNote: a note that cannot be kept breaks nothing.
+func TestLostNote(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	mustCommit(t, s, batch(t, s, 1, 100))
+	fs.FailNextSync()
+	if err := s.Note(&spool.Batch{Events: [][]byte{[]byte("refused")}}); err != nil {
+		t.Fatal(err)
+	}
+	for fs.SyncFails() {
+		_, _ = s.Commit(ctx, &spool.Batch{Events: [][]byte{[]byte("x")}})
+	}
+	mustCommit(t, s, batch(t, s, 2, 100))
+	if s.Err() != nil {
+		t.Error(s.Err())
+	}
+}
+
+// TestNoBodyFileStaysBehind: a large message that finds no room leaves no file.
+func TestNoBodyFileStaysBehind(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	mustCommit(t, s, batch(t, s, 1, 100))
+	b := batch(t, s, 2, 20_000)
+	fs.Limit(fs.Used() + 10_000)
+	if _, err := s.Commit(ctx, b); !errors.Is(err, spool.ErrFull) {
+		t.Fatalf("got %v", err)
+	}
+	b.Body.Discard()
+	for _, dir := range []string{"big", "tmp"} {
+		if names, _ := fs.List(dir); len(names) > 0 {
+			t.Errorf("%s holds %v", dir, names)
+		}
+	}
+	fs.Limit(0)
+	mustCommit(t, s, batch(t, s, 3, 20_000))
 }

@@ -87,6 +87,18 @@ func (f *FS) Crash(r *rand.Rand) *FS {
 	return out
 }
 
+// Limit sets the quota while the disk is in use; 0 is no limit.
+func (f *FS) Limit(octets int64) { f.mu.Lock(); defer f.mu.Unlock(); f.Quota = octets }
+
+// Used gives the octets of all files.
+func (f *FS) Used() int64 { f.mu.Lock(); defer f.mu.Unlock(); return f.used() }
+
+// FailNextSync makes the next sync fail.
+func (f *FS) FailNextSync() { f.mu.Lock(); defer f.mu.Unlock(); f.FailSync = 1 }
+
+// SyncFails reports whether a sync is still to fail.
+func (f *FS) SyncFails() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.FailSync > 0 }
+
 // Flip inverts a bit of a file, as a bad disk does.
 func (f *FS) Flip(name string, offset int64) {
 	f.mu.Lock()
