@@ -103,21 +103,20 @@ func (b *Body) Discard() {
 	b.mem, b.file = nil, nil
 }
 
-// settle gives the body its place: octets for the record, or a file of its own that
-// is durable when settle returns.
-func (b *Body) settle(name string) (kind int, crc uint32, inline []byte, err error) {
+// settle gives the body its place: in the record, or in a file of its own, which is
+// durable when settle returns and whose checksum is given.
+func (b *Body) settle(name string) (kind int, crc uint32, err error) {
 	if b == nil {
-		return bodyNone, 0, nil, nil
+		return bodyNone, 0, nil
 	}
 	if b.err != nil {
-		return 0, 0, nil, b.err
+		return 0, 0, b.err
 	}
 	if b.file == nil {
-		inline = append(b.prefix[:len(b.prefix):len(b.prefix)], b.mem...)
-		return bodyInline, crc32.Checksum(inline, castagnoli), inline, nil
+		return bodyInline, 0, nil
 	}
 	crc, err = b.writeFile(name)
-	return bodyFile, crc, nil, full(err)
+	return bodyFile, crc, full(err)
 }
 
 // writeFile copies prefix and octets into big/NAME.

@@ -10,35 +10,40 @@ import (
 )
 
 // load reads the record of a live message.
-func (s *Spool) load(id smtp.ID) (*decoded, *entry, error) {
+func (s *Spool) load(id smtp.ID) (*decoded, error) {
 	s.mu.Lock()
 	e := s.entries[id]
 	var seg *segment
 	if e != nil {
+		if e.message != nil {
+			d := &decoded{Batch: Batch{Message: e.message}, kind: e.kind, body: e.body}
+			s.mu.Unlock()
+			return d, nil
+		}
 		seg = s.segments[e.at.segment()]
 	}
 	s.mu.Unlock()
 	if seg == nil {
-		return nil, nil, fmt.Errorf("message %s: %w", id, ErrUnknown)
+		return nil, fmt.Errorf("message %s: %w", id, ErrUnknown)
 	}
 	b := make([]byte, headerSize+e.length)
 	if _, err := seg.file.ReadAt(b, e.at.offset()); err != nil {
-		return nil, nil, fmt.Errorf("read message %s: %w", id, err)
+		return nil, fmt.Errorf("read message %s: %w", id, err)
 	}
 	h, ok := readHeader(b)
 	if !ok || h.at != e.at || checksum(b[headerSize:]) != h.crc {
-		return nil, nil, fmt.Errorf("read message %s: %w", id, ErrCorrupt)
+		return nil, fmt.Errorf("read message %s: %w", id, ErrCorrupt)
 	}
 	d, err := decodePayload(b[headerSize:])
 	if err != nil || d.Message == nil {
-		return nil, nil, fmt.Errorf("read message %s: %w", id, ErrCorrupt)
+		return nil, fmt.Errorf("read message %s: %w", id, ErrCorrupt)
 	}
-	return d, e, nil
+	return d, nil
 }
 
 // Message reads the envelope of a live message.
 func (s *Spool) Message(id smtp.ID) (*Message, error) {
-	d, _, err := s.load(id)
+	d, err := s.load(id)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +59,7 @@ func (s *Spool) OpenBody(id smtp.ID) (*Reader, error) {
 
 // Open reads the envelope of a live message and opens its body.
 func (s *Spool) Open(id smtp.ID) (*Message, *Reader, error) {
-	d, _, err := s.load(id)
+	d, err := s.load(id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -135,6 +140,7 @@ func (s *Spool) Read(ctx context.Context, from uint64, most int) (events [][]byt
 	for {
 		s.mu.Lock()
 		end, grown, closed := s.durable, s.grown, s.closed
+		events, p = s.outbox.from(p, most)
 		s.mu.Unlock()
 		for p < end && len(events) < most {
 			var more [][]byte

@@ -20,6 +20,7 @@ type Options struct {
 	SegmentSize int64 // of the log's files; 64 MiB
 	InlineBody  int64 // larger bodies have files of their own; 256 KiB
 	Reserve     int64 // free octets below which no message is taken; 64 MiB
+	Recent      int64 // octets of messages kept in memory until their first attempt; 16 MiB, none below 0
 	Log         *slog.Logger
 }
 
@@ -36,6 +37,9 @@ func (o *Options) defaults() {
 	if o.Reserve == 0 {
 		o.Reserve = 64 << 20
 	}
+	if o.Recent == 0 {
+		o.Recent = 16 << 20
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -48,9 +52,11 @@ type Spool struct {
 	fs   FS
 	lock io.Closer
 	temp atomic.Int64
+	low  atomic.Bool // the disk had less than the reserve when last asked
 
 	queue chan *commit
 	done  chan struct{} // closed when the writer has ended
+	block []byte        // the writer's, for one group
 
 	mu       sync.Mutex
 	closed   bool
@@ -58,6 +64,8 @@ type Spool struct {
 	current  *segment // only the writer changes which
 	entries  map[smtp.ID]*entry
 	order    []smtp.ID // of acceptance; settled ones are skipped and now and then removed
+	recent   int64     // octets of messages in memory
+	outbox   outbox    // the newest events, in memory
 	durable  Position  // end of what is durable
 	forgot   Position  // the follower needs nothing before
 	grown    chan struct{}
@@ -71,12 +79,19 @@ type entry struct {
 	kind   int
 	live   int
 	states []RecipientState
+
+	// A message that has just come in is delivered from memory: reading it back would
+	// cost more than anything else that the spool does for it.
+	message *Message
+	body    []byte
+	memory  int64 // that these two hold, 0 where they are gone
 }
 
 // commit is a batch on its way to the writer.
 type commit struct {
 	batch   *Batch
 	payload []byte
+	body    int // octets at the payload's end that are the body
 	events  int
 	crc     uint32
 	kind    int
@@ -150,27 +165,32 @@ func (s *Spool) Err() error {
 }
 
 func (s *Spool) prepare(b *Batch) (*commit, error) {
-	if b.Message != nil {
-		if free, err := s.fs.Free(); err == nil && free < s.o.Reserve {
-			return nil, ErrFull
-		}
+	if b.Message != nil && s.low.Load() && s.scarce() {
+		return nil, ErrFull
 	}
 	c := &commit{batch: b}
-	var err error
-	var inline []byte
 	var sum uint32
+	var err error
 	if b.Message != nil {
-		c.kind, sum, inline, err = b.Body.settle(b.Message.ID.String())
-		if err != nil {
+		if c.kind, sum, err = b.Body.settle(b.Message.ID.String()); err != nil {
 			return nil, err
 		}
 	}
-	c.payload, c.events = encodePayload(b, c.kind, sum, inline)
+	c.payload, c.events, c.body = encodePayload(b, c.kind, sum)
 	if len(c.payload) > maxPayload {
 		return nil, fmt.Errorf("commit of %d octets: too large for one record", len(c.payload))
 	}
 	c.crc = checksum(c.payload)
 	return c, nil
+}
+
+// scarce asks the disk whether it has less than the reserve. It is asked once for a
+// group, and for each message while it says so.
+func (s *Spool) scarce() bool {
+	free, err := s.fs.Free()
+	low := err == nil && free < s.o.Reserve
+	s.low.Store(low)
+	return low
 }
 
 var errClosed = errors.New("spool is closed")
@@ -221,11 +241,10 @@ func (s *Spool) write() {
 
 // flush writes a group, by parts where a segment ends in between.
 func (s *Spool) flush(group []*commit) {
+	s.scarce()
 	for len(group) > 0 {
 		n, err := s.append(group)
-		for _, c := range group[:n] {
-			s.settle(c, err)
-		}
+		s.settle(group[:n], err)
 		group = group[n:]
 	}
 }
@@ -236,37 +255,54 @@ func (s *Spool) append(group []*commit) (n int, err error) {
 	if err != nil {
 		return len(group), full(err)
 	}
-	var block []byte
-	start := seg.end
+	block, start := s.block[:0], seg.end
 	for _, c := range group {
-		if n > 0 && start+int64(len(block))+space(len(c.payload)) > seg.size {
+		size := space(len(c.payload))
+		if n > 0 && start+int64(len(block))+size > seg.size {
 			break
 		}
 		c.at = at(seg.number, start+int64(len(block)))
-		h := len(block)
-		block = append(block, make([]byte, headerSize)...)
-		header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at}.put(block[h:])
+		block = header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at}.append(block)
 		block = append(block, c.payload...)
-		block = append(block, make([]byte, int(space(len(c.payload)))-headerSize-len(c.payload))...)
+		block = append(block, padding[:size-headerSize-int64(len(c.payload))]...)
 		n++
+	}
+	if s.block = block; cap(block) > maxBlock {
+		s.block = nil
 	}
 	_, err = seg.file.WriteAt(block, start)
 	if err == nil {
 		err = seg.file.Sync()
 	}
 	if err != nil {
-		// After a failed sync nothing is known of what was written: the segment is left
-		// and never written again.
-		s.mu.Lock()
-		seg.sealed = true
-		s.mu.Unlock()
-		s.o.Log.Error("spool write", "segment", segmentName(seg.number), "err", err)
+		s.abandon(seg, block, start, err)
 		return n, full(err)
 	}
 	s.mu.Lock()
 	seg.end = start + int64(len(block))
 	s.mu.Unlock()
 	return n, nil
+}
+
+// maxBlock bounds the memory that the writer keeps from one group to the next.
+const maxBlock = 4 << 20
+
+// padding fills a record up to the alignment.
+var padding [align]byte
+
+// abandon leaves a segment whose write or sync failed: nothing is known of what
+// reached the disk. It is never written again, but for an attempt to wipe the group
+// out: its commits fail, so they should not be found at the next start.
+func (s *Spool) abandon(seg *segment, block []byte, start int64, cause error) {
+	s.mu.Lock()
+	seg.sealed = true
+	s.mu.Unlock()
+	s.o.Log.Error("spool write", "segment", segmentName(seg.number), "err", cause)
+	clear(block)
+	_, err := seg.file.WriteAt(block, start)
+	if err = errors.Join(err, seg.file.Sync()); err != nil {
+		s.o.Log.Error("spool write not undone", "segment", segmentName(seg.number), "err", err)
+	}
 }
 
 // room gives a segment in which a record of n octets fits.
@@ -305,25 +341,46 @@ func (s *Spool) room(n int64) (*segment, error) {
 	return seg, nil
 }
 
-// settle tells a commit's outcome and takes it into the index.
-func (s *Spool) settle(c *commit, err error) {
+// settle tells the commits of a group their outcome and takes them into the index.
+func (s *Spool) settle(group []*commit, err error) {
 	s.mu.Lock()
-	if err == nil {
-		s.index(c.at, len(c.payload), c.kind, c.batch)
-		s.durable = c.at + Position(space(len(c.payload)))
-		close(s.grown)
-		s.grown = make(chan struct{})
-	} else if c.done == nil && s.failure == nil {
-		s.failure = err
+	for _, c := range group {
+		if err == nil {
+			s.index(c.at, len(c.payload), c.kind, c.batch)
+			s.remember(c)
+			s.durable = c.at + Position(space(len(c.payload)))
+			s.outbox.add(c.at, s.durable, c.batch.Events)
+		} else if c.done == nil && s.failure == nil {
+			s.failure = err
+		}
 	}
+	close(s.grown)
+	s.grown = make(chan struct{})
 	s.mu.Unlock()
-	if c.done != nil {
-		c.done <- err
-	}
-	if err != nil {
-		return
+	for _, c := range group {
+		if c.done != nil {
+			c.done <- err
+		}
 	}
 	s.reclaim()
+}
+
+// remember keeps a new message in memory while there is room. The lock is held.
+func (s *Spool) remember(c *commit) {
+	m := c.batch.Message
+	if m == nil || c.kind == bodyFile || s.recent+int64(len(c.payload)) > s.o.Recent {
+		return
+	}
+	if e := s.entries[m.ID]; e != nil {
+		e.message, e.body, e.memory = m, c.payload[len(c.payload)-c.body:], int64(len(c.payload))
+		s.recent += e.memory
+	}
+}
+
+// release gives the memory of an entry back. The lock is held.
+func (s *Spool) release(e *entry) {
+	s.recent -= e.memory
+	e.message, e.body, e.memory = nil, nil, 0
 }
 
 // index takes a durable batch into account. The lock is held.
@@ -357,11 +414,13 @@ func (s *Spool) change(c *Change) {
 	}
 	e.states[c.Recipient] = RecipientState{State: c.State, Attempts: c.Attempts, NotBefore: c.NotBefore, Reason: c.Reason}
 	if c.State != Settled {
+		s.release(e) // it will be a while
 		return
 	}
 	if e.live--; e.live > 0 {
 		return
 	}
+	s.release(e)
 	delete(s.entries, c.ID)
 	if seg := s.segments[e.at.segment()]; seg != nil {
 		seg.live--

@@ -243,7 +243,11 @@ func TestCorruptRecord(t *testing.T) {
 // out.
 func TestDamageUnderTheRunningSpool(t *testing.T) {
 	fs := faultfs.New()
-	s, _ := openOn(t, fs)
+	s, _, err := spool.Open(ctx, spool.Options{FS: fs, InlineBody: 4 << 10, Reserve: 1, Recent: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
 	mustCommit(t, s, batch(t, s, 1, 500))
 	mustCommit(t, s, batch(t, s, 2, 50_000))
 	fs.Flip("log/00000001.seg", 300)
