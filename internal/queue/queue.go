@@ -98,10 +98,9 @@ type site struct {
 	pool    string
 	ready   []*item
 	workers int
-	idle    int
+	idle    []chan *item // of the workers that hold a connection and wait, the latest last
 	starved bool
-	wake    chan struct{} // closed and replaced when ready grows
-	next    int           // source to use next
+	next    int // source to use next
 }
 
 // item is one recipient that is not done with.
@@ -111,6 +110,7 @@ type item struct {
 	site     *site
 	state    spool.State
 	busy     bool
+	queued   bool // in its site's ready list
 	attempts int
 	at       time.Time // of the next attempt
 	last     time.Time // of the last attempt, for the delay notice
@@ -135,6 +135,7 @@ type Queue struct {
 
 	mu       sync.Mutex
 	stopping bool
+	loading  bool
 	items    map[itemKey]*item
 	sites    map[siteKey]*site
 	waiting  retries
@@ -154,6 +155,7 @@ func New(o Options) *Queue {
 
 // Start takes up what the store holds, while mail already flows, and runs the clock.
 func (q *Queue) Start() {
+	q.loading = true
 	q.wg.Add(2)
 	go func() { defer q.wg.Done(); q.retryLoop() }()
 	go func() { defer q.wg.Done(); q.load() }()
@@ -165,7 +167,10 @@ func (q *Queue) Stop(ctx context.Context) {
 	q.mu.Lock()
 	q.stopping = true
 	for _, s := range q.sites {
-		s.signal()
+		for _, w := range s.idle {
+			close(w)
+		}
+		s.idle = nil
 	}
 	q.mu.Unlock()
 	q.nudge()
@@ -179,8 +184,10 @@ func (q *Queue) Stop(ctx context.Context) {
 	<-done
 }
 
-// load schedules what was there at the start.
+// load schedules what was there at the start. What is delivered meanwhile stays known
+// until the end: the spool may still list it.
 func (q *Queue) load() {
+	defer q.loaded()
 	q.o.Store.List(func(e spool.Entry) bool {
 		m, err := q.o.Store.Message(e.ID)
 		if err != nil {
@@ -198,6 +205,26 @@ func (q *Queue) load() {
 		}
 		return q.ctx.Err() == nil
 	})
+}
+
+// loaded forgets what was done with while load ran.
+func (q *Queue) loaded() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.loading = false
+	for k, it := range q.items {
+		if it.state == spool.Settled {
+			delete(q.items, k)
+		}
+	}
+}
+
+// drop forgets an item that is done with. The lock is held.
+func (q *Queue) drop(it *item) {
+	it.state, it.busy = spool.Settled, false
+	if !q.loading {
+		delete(q.items, itemKey{it.id, it.rcpt})
+	}
 }
 
 // Add schedules a message that has just been committed.
@@ -240,26 +267,26 @@ func (q *Queue) siteOf(r *spool.Recipient) *site {
 	}
 	s := q.sites[k]
 	if s == nil {
-		s = &site{dest: k.dest, pool: k.pool, wake: make(chan struct{})}
+		s = &site{dest: k.dest, pool: k.pool}
 		q.sites[k] = s
 	}
 	return s
 }
 
-// signal wakes the site's idle workers.
-func (s *site) signal() {
-	close(s.wake)
-	s.wake = make(chan struct{})
-}
-
-// enqueue makes an item ready and sees that somebody takes it. The lock is held.
+// enqueue makes an item ready and sees that somebody takes it: the worker whose
+// connection was used last, so that connections nobody needs grow old and are closed.
+// The lock is held.
 func (q *Queue) enqueue(it *item) {
 	s := it.site
-	s.ready = append(s.ready, it)
-	if s.idle > 0 {
-		s.signal()
+	if n := len(s.idle); n > 0 {
+		w := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		it.busy = true
+		w <- it
 		return
 	}
+	it.queued = true
+	s.ready = append(s.ready, it)
 	q.staff(s)
 }
 
@@ -283,14 +310,14 @@ func (q *Queue) staff(s *site) {
 }
 
 // busy counts the workers that have an item.
-func (s *site) busy() int { return s.workers - s.idle }
+func (s *site) busy() int { return s.workers - len(s.idle) }
 
 // leave ends a worker and lets a site that waits for one have its place. The lock is
 // held.
 func (q *Queue) leave(s *site) {
 	s.workers--
 	q.conns--
-	if s.workers == 0 && len(s.ready) == 0 && s.idle == 0 {
+	if s.workers == 0 && len(s.ready) == 0 {
 		s.next %= 1 << 20
 	}
 	q.staff(s)

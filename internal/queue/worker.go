@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,38 +42,50 @@ func (q *Queue) work(s *site) {
 // take gives the next ready item; with a connection in hand it waits a little for
 // one.
 func (q *Queue) take(s *site, connected bool) *item {
+	q.mu.Lock()
+	if q.stopping {
+		q.mu.Unlock()
+		return nil
+	}
+	for len(s.ready) > 0 {
+		it := s.ready[0]
+		s.ready[0] = nil
+		s.ready = s.ready[1:]
+		it.queued = false
+		if it.busy || it.state != spool.Pending {
+			continue // held, dropped or claimed while it was ready
+		}
+		it.busy = true
+		q.mu.Unlock()
+		return it
+	}
 	idle := q.o.Routing().Limits.Idle
+	if !connected || idle <= 0 {
+		q.mu.Unlock()
+		return nil
+	}
+	w := make(chan *item, 1)
+	s.idle = append(s.idle, w)
+	q.mu.Unlock()
+	return q.await(s, w, idle)
+}
+
+// await waits for an item that is handed over; nil when there was none in time, or
+// when the queue stops.
+func (q *Queue) await(s *site, w chan *item, idle time.Duration) *item {
+	select {
+	case it := <-w:
+		return it
+	case <-q.o.Clock.After(idle):
+	case <-q.ctx.Done():
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for waited := false; ; waited = true {
-		if q.stopping {
-			return nil
-		}
-		if len(s.ready) > 0 {
-			it := s.ready[0]
-			s.ready[0] = nil
-			s.ready = s.ready[1:]
-			if it.state != spool.Pending {
-				continue // held or dropped while it was ready
-			}
-			it.busy = true
-			return it
-		}
-		if !connected || waited || idle <= 0 {
-			return nil
-		}
-		s.idle++
-		wake := s.wake
-		q.mu.Unlock()
-		select {
-		case <-wake:
-			waited = false
-		case <-q.o.Clock.After(idle):
-		case <-q.ctx.Done():
-		}
-		q.mu.Lock()
-		s.idle--
+	if i := slices.Index(s.idle, w); i >= 0 {
+		s.idle = slices.Delete(s.idle, i, i+1)
+		return nil
 	}
+	return <-w // handed over at the last moment, or closed
 }
 
 // attempt tries one item and settles the outcome; it gives the connection back for
@@ -100,7 +113,13 @@ func (q *Queue) attempt(it *item, c *egress.Conn) *egress.Conn {
 	}
 	d.conn = c
 	c.Sent++
-	d.conclude(egress.Judge(d.send(q.ctx)))
+	res := d.send(q.ctx)
+	if errors.Is(res.Err, spool.ErrCorrupt) {
+		_ = c.Close() // the peer has no end of data: it drops what it got
+		q.unreadable(it, res.Err)
+		return nil
+	}
+	d.conclude(egress.Judge(res))
 	if !c.Usable() {
 		_ = c.Close()
 		return nil
@@ -116,7 +135,7 @@ func (q *Queue) unreadable(it *item, err error) {
 	defer q.mu.Unlock()
 	it.busy = false
 	if errors.Is(err, spool.ErrUnknown) {
-		delete(q.items, itemKey{it.id, it.rcpt})
+		q.drop(it)
 		return
 	}
 	it.state, it.reason = spool.Held, "spool: "+err.Error()
@@ -381,8 +400,7 @@ func (q *Queue) submit(b *spool.Batch) {
 func (q *Queue) forget(it *item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	it.state, it.busy = spool.Settled, false
-	delete(q.items, itemKey{it.id, it.rcpt})
+	q.drop(it)
 }
 
 // backoff gives the time until the next attempt: exponential, with jitter so that
@@ -407,7 +425,8 @@ func (q *Queue) deferReady(s *site, o egress.Outcome) {
 	s.ready = nil
 	var mine []*item
 	for _, it := range items {
-		if it.state == spool.Pending {
+		it.queued = false
+		if !it.busy && it.state == spool.Pending {
 			it.busy = true
 			mine = append(mine, it)
 		}

@@ -142,9 +142,31 @@ func (b *Body) writeFile(name string) (uint32, error) {
 // meanwhile.
 type Reader struct {
 	io.ReadSeeker
-	size  int64
-	close func() error
+	inline []byte // the body where it is in memory
+	size   int64
+	close  func() error
 }
+
+// WriteTo implements io.WriterTo: a body in memory is written from where it is, by
+// blocks, so that a slow peer's deadline is for a block.
+func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
+	if r.inline == nil {
+		return io.Copy(w, struct{ io.Reader }{r.ReadSeeker})
+	}
+	at, err := r.Seek(0, io.SeekCurrent)
+	for err == nil && at+n < r.size {
+		var k int
+		k, err = w.Write(r.inline[at+n : min(at+n+writeBlock, r.size)])
+		n += int64(k)
+	}
+	if err == nil {
+		_, err = r.Seek(0, io.SeekEnd)
+	}
+	return n, err
+}
+
+// writeBlock is how much of a body is written at once.
+const writeBlock = 32 << 10
 
 // Size is the length of the body in octets.
 func (r *Reader) Size() int64 { return r.size }

@@ -69,7 +69,7 @@ func (s *Spool) Open(id smtp.ID) (*Message, *Reader, error) {
 
 func (s *Spool) body(id smtp.ID, d *decoded) (*Reader, error) {
 	if d.kind != bodyFile {
-		return &Reader{ReadSeeker: bytes.NewReader(d.body), size: int64(len(d.body))}, nil
+		return &Reader{ReadSeeker: bytes.NewReader(d.body), inline: d.body, size: int64(len(d.body))}, nil
 	}
 	f, err := s.fs.Open("big/"+id.String(), false)
 	if err != nil {
