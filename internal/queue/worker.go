@@ -106,14 +106,10 @@ func (q *Queue) attempt(it *item, c *egress.Conn) *egress.Conn {
 		_ = c.Quit()
 		c = nil
 	}
+	c, res := d.transact(q.ctx, c)
 	if c == nil {
-		if c = d.connect(q.ctx); c == nil {
-			return nil
-		}
+		return nil
 	}
-	d.conn = c
-	c.Sent++
-	res := d.send(q.ctx)
 	if errors.Is(res.Err, spool.ErrCorrupt) {
 		_ = c.Close() // the peer has no end of data: it drops what it got
 		q.unreadable(it, res.Err)
@@ -270,6 +266,37 @@ func (q *Queue) source(s *site, pool []netip.Addr) netip.Addr {
 	return pool[s.next%len(pool)]
 }
 
+// transact runs the transaction on connection c, or on a new one where c is nil. A
+// connection that was used before may have ended meanwhile, or the peer may want no
+// more on it: that is no verdict on this message, so it is tried again at once on a
+// new one. The connection is nil where none came about; then everything is concluded.
+func (d *delivery) transact(ctx context.Context, c *egress.Conn) (*egress.Conn, smtp.Result) {
+	if c != nil {
+		d.conn = c
+		c.Sent++
+		res := d.send(ctx)
+		if !ended(&res) {
+			return c, res
+		}
+		_ = c.Close()
+		d.conn = nil
+	}
+	if c = d.connect(ctx); c == nil {
+		return nil, smtp.Result{}
+	}
+	d.conn = c
+	c.Sent++
+	return c, d.send(ctx)
+}
+
+// ended reports a connection that ended before the peer took anything of the message.
+func ended(res *smtp.Result) bool {
+	if res.Mail != nil {
+		return res.Mail.Code == 421
+	}
+	return res.Err != nil && !errors.Is(res.Err, smtp.ErrNeedsUTF8)
+}
+
 // send runs the transaction.
 func (d *delivery) send(ctx context.Context) smtp.Result {
 	header, from := d.stamped()
@@ -342,7 +369,11 @@ func (d *delivery) delivered(o egress.Outcome, now time.Time) {
 		Customer: d.m.Customer, Pool: d.pool(), Source: source, Peer: peer, Host: host, TLS: security, Reply: o.Reply, Attempt: d.it.attempts, Seconds: now.Sub(d.m.Accepted).Seconds()}
 	// Not waited for: a crash in this very group commit sends the message again, which
 	// is better than losing it (RFC 5321, section 4.2.5).
-	d.q.submit(&spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.it.rcpt, State: spool.Settled}}, Events: [][]byte{ledger.Encode(e)}})
+	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.it.rcpt, State: spool.Settled}}, Events: [][]byte{ledger.Encode(e)}}
+	if d.r.Notify&smtp.NotifySuccess != 0 && !d.conn.Has("DSN") {
+		d.notify(b, "relayed", o, now) // nobody further on will (RFC 3461, section 5.2.2)
+	}
+	d.q.finish(b)
 	d.q.forget(d.it)
 }
 
@@ -404,7 +435,8 @@ func (q *Queue) forget(it *item) {
 }
 
 // backoff gives the time until the next attempt: exponential, with jitter so that
-// what failed together does not come back together.
+// what failed together does not come back together. It is in whole milliseconds, as
+// the spool keeps it.
 func (q *Queue) backoff(r Retry, attempts int) time.Duration {
 	d := float64(r.First)
 	for range attempts - 1 {
@@ -415,7 +447,7 @@ func (q *Queue) backoff(r Retry, attempts int) time.Duration {
 	d = min(d, float64(r.Max))
 	var b [1]byte
 	_, _ = io.ReadFull(q.o.Random, b[:])
-	return time.Duration(d * (1 + r.Jitter*(float64(b[0])/127.5-1)))
+	return time.Duration(d * (1 + r.Jitter*(float64(b[0])/127.5-1))).Truncate(time.Millisecond)
 }
 
 // deferReady gives the ready items of a site the fate of the one that found no host.
