@@ -57,31 +57,30 @@ func (c *clock) After(d time.Duration) <-chan time.Time {
 	return t.c
 }
 
-// turn moves the clock to t, once somebody waits for exactly that time.
-func (c *clock) turn(tb testing.TB, to time.Time) {
+// await waits until somebody waits for exactly that time.
+func (c *clock) await(tb testing.TB, at time.Time) {
 	tb.Helper()
 	timeout := time.After(patience)
 	for {
 		c.mu.Lock()
-		if slices.ContainsFunc(c.timers, func(t timer) bool { return t.at.Equal(to) }) {
-			c.now = to
-			c.timers = slices.DeleteFunc(c.timers, func(t timer) bool {
-				if !t.at.After(to) {
-					t.c <- to
-				}
-				return !t.at.After(to)
-			})
-			c.mu.Unlock()
+		there, changed := slices.ContainsFunc(c.timers, func(t timer) bool { return t.at.Equal(at) }), c.changed
+		c.mu.Unlock()
+		if there {
 			return
 		}
-		changed := c.changed
-		c.mu.Unlock()
 		select {
 		case <-changed:
 		case <-timeout:
-			tb.Fatalf("nobody waits for %s", to)
+			tb.Fatalf("nobody waits for %s", at)
 		}
 	}
+}
+
+// turn moves the clock to a time, once somebody waits for exactly that.
+func (c *clock) turn(tb testing.TB, to time.Time) {
+	tb.Helper()
+	c.await(tb, to)
+	c.advance(to.Sub(c.Now()))
 }
 
 // advance moves the clock without waiting for anybody.
