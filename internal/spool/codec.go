@@ -175,19 +175,17 @@ const (
 	bodyFile
 )
 
-// encodePayload writes a batch; crc is that of a body in a file. It tells how many
-// octets at the beginning are the events, and how many at the end the body.
-func encodePayload(b *Batch, kind int, crc uint32) (payload []byte, events, body int) {
+// encodePayload writes a batch. crc is that of a body in a file; prefix and text are a
+// body that stands in the record. It tells how many octets at the beginning are the
+// events, and how many at the end the body.
+func encodePayload(b *Batch, kind int, crc uint32, prefix, text []byte) (payload []byte, events, body int) {
 	size := 64 + 64*len(b.Changes)
 	for _, ev := range b.Events {
 		size += len(ev) + 8
 	}
 	if b.Message != nil {
-		size += 256 + 256*len(b.Message.Recipients)
-		if kind == bodyInline {
-			body = int(b.Body.Size())
-			size += body
-		}
+		body = len(prefix) + len(text)
+		size += 256 + 256*len(b.Message.Recipients) + body
 	}
 	e := &enc{b: make([]byte, 0, size)}
 	e.uint(uint64(len(b.Events)))
@@ -205,9 +203,7 @@ func encodePayload(b *Batch, kind int, crc uint32) (payload []byte, events, body
 		e.uint(uint64(kind))
 		e.uint(uint64(crc))
 		e.uint(uint64(body))
-		if kind == bodyInline {
-			e.b = append(append(e.b, b.Body.prefix...), b.Body.mem...)
-		}
+		e.b = append(append(e.b, prefix...), text...)
 	}
 	return e.b, events, body
 }

@@ -58,13 +58,16 @@ type Spool struct {
 	done  chan struct{} // closed when the writer has ended
 	block []byte        // the writer's, for one group
 
+	moving []smtp.ID // the writer's: what it still has to move out of the oldest segment
+
 	mu       sync.Mutex
 	closed   bool
 	segments map[uint32]*segment
 	current  *segment // only the writer changes which
 	entries  map[smtp.ID]*entry
 	order    []smtp.ID // of acceptance; settled ones are skipped and now and then removed
-	recent   int64     // octets of messages in memory
+	octets   int64     // of the records of live messages
+	recent   int64     // of those in memory
 	outbox   outbox    // the newest events, in memory
 	durable  Position  // end of what is durable
 	forgot   Position  // the follower needs nothing before
@@ -171,12 +174,16 @@ func (s *Spool) prepare(b *Batch) (*commit, error) {
 	c := &commit{batch: b}
 	var sum uint32
 	var err error
+	var prefix, body []byte
 	if b.Message != nil {
 		if c.kind, sum, err = b.Body.settle(b.Message.ID.String()); err != nil {
 			return nil, err
 		}
+		if c.kind == bodyInline {
+			prefix, body = b.Body.prefix, b.Body.mem
+		}
 	}
-	c.payload, c.events, c.body = encodePayload(b, c.kind, sum)
+	c.payload, c.events, c.body = encodePayload(b, c.kind, sum, prefix, body)
 	if len(c.payload) > maxPayload {
 		return nil, fmt.Errorf("commit of %d octets: too large for one record", len(c.payload))
 	}
@@ -233,6 +240,7 @@ func (s *Spool) write() {
 			}
 		}
 		s.flush(group)
+		s.clean()
 		if ended {
 			return
 		}
@@ -383,9 +391,14 @@ func (s *Spool) release(e *entry) {
 	e.message, e.body, e.memory = nil, nil, 0
 }
 
-// index takes a durable batch into account. The lock is held.
+// index takes a durable batch into account. A message that is there already has been
+// moved by the writer. The lock is held.
 func (s *Spool) index(p Position, length, kind int, b *Batch) {
 	if m := b.Message; m != nil {
+		moved := s.entries[m.ID]
+		if moved != nil {
+			s.leave(m.ID, moved)
+		}
 		e := &entry{at: p, length: length, kind: kind, states: make([]RecipientState, len(m.Recipients))}
 		for i := range m.Recipients {
 			e.states[i] = RecipientState{State: m.Recipients[i].State, Reason: m.Recipients[i].Reason}
@@ -393,17 +406,33 @@ func (s *Spool) index(p Position, length, kind int, b *Batch) {
 				e.live++
 			}
 		}
-		if e.live > 0 {
-			s.entries[m.ID] = e
-			s.order = append(s.order, m.ID)
-			s.segments[p.segment()].live++
-		} else if kind == bodyFile {
+		switch {
+		case e.live > 0:
+			s.enter(m.ID, e)
+			if moved == nil {
+				s.order = append(s.order, m.ID)
+			}
+		case kind == bodyFile:
 			_ = s.fs.Remove("big/" + m.ID.String())
 		}
 	}
 	for i := range b.Changes {
 		s.change(&b.Changes[i])
 	}
+}
+
+// enter makes a message live; leave ends that. The lock is held.
+func (s *Spool) enter(id smtp.ID, e *entry) {
+	s.entries[id] = e
+	s.segments[e.at.segment()].live++
+	s.octets += space(e.length)
+}
+
+func (s *Spool) leave(id smtp.ID, e *entry) {
+	s.release(e)
+	delete(s.entries, id)
+	s.segments[e.at.segment()].live--
+	s.octets -= space(e.length)
 }
 
 // change moves a recipient on; what is settled stays settled. The lock is held.
@@ -420,11 +449,7 @@ func (s *Spool) change(c *Change) {
 	if e.live--; e.live > 0 {
 		return
 	}
-	s.release(e)
-	delete(s.entries, c.ID)
-	if seg := s.segments[e.at.segment()]; seg != nil {
-		seg.live--
-	}
+	s.leave(c.ID, e)
 	if e.kind == bodyFile {
 		_ = s.fs.Remove("big/" + c.ID.String())
 	}
@@ -442,24 +467,6 @@ func (s *Spool) tidy() {
 		}
 	}
 	s.order = kept
-}
-
-// reclaim removes the segments that nobody needs: no live message, no event that
-// the follower has not made durable.
-func (s *Spool) reclaim() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for n, seg := range s.segments {
-		if seg.live > 0 || !seg.sealed || seg == s.current || s.forgot < at(n, seg.end) {
-			continue
-		}
-		seg.file.Close()
-		if err := s.fs.Remove(segmentName(n)); err != nil {
-			s.o.Log.Warn("spool segment not removed", "segment", segmentName(n), "err", err)
-			continue
-		}
-		delete(s.segments, n)
-	}
 }
 
 // Close writes what waits and ends.
