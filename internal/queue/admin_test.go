@@ -159,24 +159,32 @@ func TestHeldAndReleasedWhileReady(t *testing.T) {
 	}
 }
 
-// TestDeliveredWhileLoading: a message that was listed and then delivered before its
-// turn came is not loaded again.
-func TestDeliveredWhileLoading(t *testing.T) {
+// TestStockIsTakenFirst: what comes in once Start has returned is not found by the
+// loading as well, however long that takes and however late Add comes.
+func TestStockIsTakenFirst(t *testing.T) {
 	w := newWorld(t, 1)
 	there := &peer{}
 	w.net.add("there.example", there)
-	m := w.message(nil, "r@there.example")
-	w.commit(m)
-	w.store.onList = func() {
-		w.q.Add(m)
-		awaitKind[*ledger.HandedOff](w, 1)
+	w.commit(w.message(nil, "old@there.example"))
+	listed, goOn := make(chan struct{}), make(chan struct{})
+	w.store.onList = func() { close(listed); <-goOn }
+	started := make(chan struct{})
+	go func() { w.q.Start(); close(started) }()
+	<-listed
+	select {
+	case <-started:
+		t.Fatal("Start returned before the list was made")
+	default:
 	}
-	w.q.Start()
+	close(goOn)
+	<-started
+	m := w.message(nil, "new@there.example")
+	w.commit(m)
 	awaitKind[*ledger.HandedOff](w, 1)
-	w.send(nil, "last@there.example")
+	w.q.Add(m)
 	awaitKind[*ledger.HandedOff](w, 2)
 	w.stop()
-	if got := there.received(); len(got) != 2 {
+	if got := there.received(); len(got) != 2 || got[0].to != "old@there.example" || got[1].to != "new@there.example" {
 		t.Errorf("there: %+v", got)
 	}
 	if waiting, held := w.q.Counts(); waiting+held != 0 {

@@ -135,7 +135,6 @@ type Queue struct {
 
 	mu       sync.Mutex
 	stopping bool
-	loading  bool
 	items    map[itemKey]*item
 	sites    map[siteKey]*site
 	waiting  retries
@@ -153,12 +152,15 @@ func New(o Options) *Queue {
 	return q
 }
 
-// Start takes up what the store holds, while mail already flows, and runs the clock.
+// Start takes up what the store holds and runs the clock. When it returns, stock has
+// been taken, so that no message that comes in from now on is found there as well; the
+// messages are read while mail already flows.
 func (q *Queue) Start() {
-	q.loading = true
 	q.wg.Add(2)
+	stock := make(chan struct{})
 	go func() { defer q.wg.Done(); q.retryLoop() }()
-	go func() { defer q.wg.Done(); q.load() }()
+	go func() { defer q.wg.Done(); q.load(sync.OnceFunc(func() { close(stock) })) }()
+	<-stock
 }
 
 // Stop begins nothing new, lets the attempts under way end until ctx does, then breaks
@@ -184,11 +186,11 @@ func (q *Queue) Stop(ctx context.Context) {
 	<-done
 }
 
-// load schedules what was there at the start. What is delivered meanwhile stays known
-// until the end: the spool may still list it.
-func (q *Queue) load() {
-	defer q.loaded()
+// load schedules what was there at the start. It calls taken once the list is made.
+func (q *Queue) load(taken func()) {
+	defer taken()
 	q.o.Store.List(func(e spool.Entry) bool {
+		taken()
 		m, err := q.o.Store.Message(e.ID)
 		if err != nil {
 			q.o.Log.Error("message not queued", "id", e.ID.String(), "err", err)
@@ -207,24 +209,10 @@ func (q *Queue) load() {
 	})
 }
 
-// loaded forgets what was done with while load ran.
-func (q *Queue) loaded() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.loading = false
-	for k, it := range q.items {
-		if it.state == spool.Settled {
-			delete(q.items, k)
-		}
-	}
-}
-
 // drop forgets an item that is done with. The lock is held.
 func (q *Queue) drop(it *item) {
 	it.state, it.busy = spool.Settled, false
-	if !q.loading {
-		delete(q.items, itemKey{it.id, it.rcpt})
-	}
+	delete(q.items, itemKey{it.id, it.rcpt})
 }
 
 // Add schedules a message that has just been committed.

@@ -420,7 +420,7 @@ func newWorld(t *testing.T, seed byte) *world {
 // open opens the spool and makes a queue over it.
 func (w *world) open() {
 	w.t.Helper()
-	s, _, err := spool.Open(w.t.Context(), spool.Options{FS: w.fs, SegmentSize: 256 << 10, InlineBody: 64 << 10, Reserve: 1})
+	s, _, err := spool.Open(w.t.Context(), spool.Options{FS: w.fs, SegmentSize: 24 << 10, InlineBody: 64 << 10, Reserve: 1})
 	if err != nil {
 		w.t.Fatal(err)
 	}
