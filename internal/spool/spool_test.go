@@ -145,19 +145,18 @@ func (m *model) step(t *testing.T, r *rand.Rand, s *spool.Spool, n int) int {
 		s.Forget(m.forgot)
 	}
 	if live := len(m.size); live > 0 && r.IntN(2) == 0 {
-		for _, k := range slices.Sorted(maps.Keys(m.size))[r.IntN(live):] {
-			if r.IntN(3) == 0 {
-				m.tried[k]++
-				mustCommit(t, s, &spool.Batch{Changes: []spool.Change{{ID: id(k), Attempts: m.tried[k], NotBefore: time.UnixMilli(int64(m.tried[k])).UTC(), Reason: "451 later"}}})
-				return n
-			}
-			mustCommit(t, s, settled(k))
-			delete(m.size, k)
-			delete(m.tried, k)
-			m.settled[k] = true
-			m.events = append(m.events, fmt.Sprintf("done %d", k))
+		k := slices.Sorted(maps.Keys(m.size))[r.IntN(live)]
+		if r.IntN(3) == 0 {
+			m.tried[k]++
+			mustCommit(t, s, &spool.Batch{Changes: []spool.Change{{ID: id(k), Attempts: m.tried[k], NotBefore: time.UnixMilli(int64(m.tried[k])).UTC(), Reason: "451 later"}}})
 			return n
 		}
+		mustCommit(t, s, settled(k))
+		delete(m.size, k)
+		delete(m.tried, k)
+		m.settled[k] = true
+		m.events = append(m.events, fmt.Sprintf("done %d", k))
+		return n
 	}
 	size := r.IntN(6000)
 	mustCommit(t, s, batch(t, s, n, size))
