@@ -156,7 +156,7 @@ func (a *App) adminMux() *http.ServeMux {
 		if err != nil {
 			return nil, err
 		}
-		return a.view(r.Context(), s), nil
+		return a.detail(r.Context(), s), nil
 	}))
 	m.Handle("GET /incidents/{id}/impact", endpoint(func(r *http.Request) (any, error) {
 		if err := a.ledger.CaughtUp(r.Context(), a.spool.Durable()); err != nil {
@@ -236,14 +236,14 @@ func (a *App) view(ctx context.Context, s *ledger.IncidentState) IncidentView {
 	}
 	if rs, err := a.ledger.Reports(ctx, time.Time{}, time.Time{}); err == nil {
 		for i := range rs {
-			if rs[i].Path == o.Path && (rs[i].Verdict == string(report.Leaked) || rs[i].Verdict == string(report.Bypassed)) {
+			if incident.Concerns(s, &rs[i]) {
 				v.Reports++
 			}
 		}
 	}
-	for i := range s.Timeline {
+	for i, step := range incident.Steps(s) {
 		e := &s.Timeline[i]
-		v.Timeline = append(v.Timeline, fmt.Sprintf("%s  %-11s by %s  %s", e.Time.UTC().Format("2006-01-02 15:04:05"), e.State, e.By, e.Note))
+		v.Timeline = append(v.Timeline, safe(strings.TrimRight(fmt.Sprintf("%s  %-11s  %-8s  %s", e.Time.UTC().Format("2006-01-02 15:04:05"), step, e.By, e.Note), " ")))
 	}
 	return v
 }
@@ -276,7 +276,7 @@ func (a *App) incidentAct(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.view(r.Context(), s), nil
+	return a.detail(r.Context(), s), nil
 }
 
 func (a *App) act(ctx context.Context, id, action string, req IncidentAction) (*ledger.IncidentState, error) {
@@ -284,22 +284,66 @@ func (a *App) act(ctx context.Context, id, action string, req IncidentAction) (*
 	case "contain":
 		return a.book.Contain(ctx, id, req.Contain, req.By, req.Note)
 	case "release":
-		s, err := a.book.Release(ctx, id, req.By, req.Note)
-		if err != nil || (!req.Release && !req.Drop) {
-			return s, err
-		}
-		what := "release"
-		if req.Drop {
-			what = "drop"
-		}
-		_, err = a.queue.Act(ctx, what, queue.Select{Incident: id}, req.By, "incident "+id+": "+req.Note)
-		return s, err
+		return a.release(ctx, id, req)
 	case "repaired":
 		return a.book.Repaired(ctx, id, req.By, req.Note)
 	case "close":
+		s, err := a.book.Get(id)
+		if err != nil {
+			return nil, err
+		}
+		if n := a.held(s); n > 0 {
+			return nil, fmt.Errorf("incident %s still holds %d recipients: release it with -mail or -drop first", id, n)
+		}
 		return a.book.Close(ctx, id, req.Outcome, req.By, req.Note)
 	}
 	return nil, fmt.Errorf("unknown incident action %q", action)
+}
+
+// release ends a containment and, where it is asked to, deals with what the incident
+// holds: what was contained, and what the relay guard held on its path.
+func (a *App) release(ctx context.Context, id string, req IncidentAction) (*ledger.IncidentState, error) {
+	s, err := a.book.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Contain) > 0 || (!req.Release && !req.Drop) {
+		if s, err = a.book.Release(ctx, id, req.By, req.Note); err != nil {
+			return nil, err
+		}
+	}
+	what := "release"
+	switch {
+	case req.Drop:
+		what = "drop"
+	case !req.Release:
+		return s, nil
+	}
+	for _, sel := range heldBy(s) {
+		if _, err = a.queue.Act(ctx, what, sel, req.By, strings.TrimSuffix("incident "+id+": "+req.Note, ": ")); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// detail is a view with what the incident holds counted, which looks through the queue.
+func (a *App) detail(ctx context.Context, s *ledger.IncidentState) IncidentView {
+	v := a.view(ctx, s)
+	v.Held = a.held(s)
+	return v
+}
+
+func (a *App) held(s *ledger.IncidentState) (n int) {
+	for _, sel := range heldBy(s) {
+		n += len(a.queue.List(sel))
+	}
+	return n
+}
+
+// heldBy chooses what an incident holds.
+func heldBy(s *ledger.IncidentState) []queue.Select {
+	return []queue.Select{{Incident: s.ID}, {Guard: &s.Opening.Path}}
 }
 
 // judge gives the verdict of a saved mail. Nothing is recorded, nothing opened.

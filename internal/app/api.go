@@ -98,6 +98,7 @@ type (
 		Changed  time.Time            `json:"changed"`
 		Contain  []ledger.Containment `json:"contain,omitempty"`
 		Reports  int                  `json:"reports"`
+		Held     int                  `json:"held,omitempty"` // recipients that are held because of it; not in the list of incidents
 		Timeline []string             `json:"timeline,omitempty"`
 	}
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -280,7 +281,64 @@ func TestHeldMailSurvivesARestart(t *testing.T) {
 	if err := w.client.Post(w.ctx(), "/incidents/"+id+"/release", app.IncidentAction{By: "t", Drop: true}, &v); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("dropped", func(s app.Status) bool { return s.Held == 1 })
+	w.eventually("dropped, what the guard held too", func(s app.Status) bool { return s.Held == 0 })
+	if err := w.client.Post(w.ctx(), "/incidents/"+id+"/close", app.IncidentAction{By: "t"}, &v); err != nil {
+		t.Errorf("close after the release: %v", err)
+	}
+}
+
+// TestGuardHeldMailNeedsADecision: without a containment too, an incident of the guard
+// cannot be closed over the mail that it holds; other mail on hold is left alone.
+func TestGuardHeldMailNeedsADecision(t *testing.T) {
+	w := newWorld(t, leaky+"filter \"later\" {\n  if = origin == \"customer\" && rcpt.local == \"later\"\n  then = hold(\"later\")\n}\n")
+	w.send(w.session(stranger, w.internet), "a@stranger.example", mail("stranger-1"), "victim@aol.com", "other@aol.com")
+	w.send(w.session(acme, w.inject), "n@news.acme.example", mail("acme-1"), "later@other.example")
+	w.eventually("held", func(s app.Status) bool { return s.Held == 3 && s.Incidents == 1 })
+	id := w.incidents()[0].ID
+	var v app.IncidentView
+	if err := w.client.Get(w.ctx(), "/incidents/"+id, nil, &v); err != nil || v.Held != 2 {
+		t.Errorf("it holds %d, %v", v.Held, err)
+	}
+	err := w.client.Post(w.ctx(), "/incidents/"+id+"/close", app.IncidentAction{By: "t"}, &v)
+	if err == nil || !strings.Contains(err.Error(), "still holds 2 recipients") {
+		t.Errorf("close: %v", err)
+	}
+	if err := w.client.Post(w.ctx(), "/incidents/"+id+"/release", app.IncidentAction{By: "t", Drop: true}, &v); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the guard's is dropped, the filter's is not", func(s app.Status) bool { return s.Held == 1 })
+	if err := w.client.Post(w.ctx(), "/incidents/"+id+"/close", app.IncidentAction{By: "t"}, &v); err != nil || v.State != "closed" {
+		t.Errorf("close: %v, %s", err, v.State)
+	}
+}
+
+// TestRetryIsNoRelease: retry tries at once what waits, and leaves alone what is held.
+func TestRetryIsNoRelease(t *testing.T) {
+	w := newWorld(t, "filter \"later\" {\n  if = rcpt.local == \"later\"\n  then = hold(\"later\")\n}\n")
+	var open atomic.Bool
+	w.other.Behaviour.Refuse = func(to smtp.Path) *smtp.Reply {
+		if open.Load() || to.Local != "wait" {
+			return nil
+		}
+		return smtp.NewReply(451, smtp.EnhancedCode{4, 3, 0}, "not now")
+	}
+	c := w.session(acme, w.inject)
+	w.send(c, "n@news.acme.example", mail("acme-1"), "later@other.example")
+	w.send(c, "n@news.acme.example", mail("acme-2"), "wait@other.example")
+	rows := []app.QueueRow{}
+	w.eventually("tried once", func(app.Status) bool {
+		rows = nil
+		return w.client.Get(w.ctx(), "/queue?state=pending", nil, &rows) == nil && len(rows) == 1 && rows[0].Attempts > 0
+	})
+	open.Store(true)
+	var done app.Done
+	if err := w.client.Post(w.ctx(), "/queue/retry", app.QueueAction{By: "t"}, &done); err != nil || done.Changed != 1 {
+		t.Errorf("retry changed %d, %v", done.Changed, err)
+	}
+	if err := w.other.Await(w.ctx(), 1, marked("acme-2")); err != nil {
+		t.Error(err)
+	}
+	w.eventually("the held one is held", func(s app.Status) bool { return s.Held == 1 && s.Waiting == 0 })
 }
 
 // TestContainmentReachesARunningSession holds in the middle of a session what it let

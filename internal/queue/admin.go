@@ -15,6 +15,9 @@ import (
 	"postern.dev/postern/internal/spool"
 )
 
+// guardReason is why the relay guard holds a recipient.
+const guardReason = "relay guard"
+
 // Select chooses recipients; zero parts choose everything.
 type Select struct {
 	ID       smtp.ID
@@ -24,6 +27,7 @@ type Select struct {
 	Incident string
 	State    string // "pending", "held"
 	Limit    int
+	Guard    *ledger.Path // held by the relay guard on this path
 }
 
 // Row is one recipient that is not done with.
@@ -45,6 +49,7 @@ func (s *Select) match(it *item, m *spool.Message) bool {
 		s.Pool != "" && s.Pool != r.Pool,
 		s.Customer != "" && s.Customer != m.Customer,
 		s.Incident != "" && it.reason != "incident "+s.Incident,
+		s.Guard != nil && (it.reason != guardReason || *s.Guard != ledger.Path{Listener: m.Listener, Filter: r.Filter, Origin: m.Origin}),
 		s.State == "pending" && it.state != spool.Pending,
 		s.State == "held" && it.state != spool.Held:
 		return false
@@ -146,8 +151,8 @@ func (q *Queue) act(ctx context.Context, action string, it *item, row *Row, by, 
 	default:
 		return false, fmt.Errorf("queue: unknown action %q", action)
 	}
-	if (action == "hold") == (row.State == spool.Held) && action != "drop" {
-		return false, nil // held already, or not held at all
+	if held := row.State == spool.Held; action == "hold" && held || action == "retry" && held || action == "release" && !held {
+		return false, nil // nothing to do; and what is held is released, not retried
 	}
 	if !q.claim(it) {
 		return false, nil
