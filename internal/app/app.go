@@ -139,6 +139,9 @@ func (a *App) wire(ctx context.Context) error {
 		return err
 	}
 	a.wireMail(cfg)
+	if err := a.missedTrips(ctx); err != nil {
+		return err
+	}
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
 }
 

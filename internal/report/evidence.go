@@ -340,4 +340,3 @@ func (c *trial) rcptDomain() string {
 	}
 	return ""
 }
-
