@@ -118,7 +118,9 @@ func (f endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		v = Failure{Error: err.Error()}
 	}
-	_ = json.NewEncoder(w).Encode(v)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v)
 }
 
 func body[T any](r *http.Request) (v T, err error) {
@@ -181,7 +183,7 @@ func (a *App) status(*http.Request) (any, error) {
 func selection(s QueueSelect) (queue.Select, error) {
 	out := queue.Select{Domain: s.Domain, Pool: s.Pool, Customer: s.Customer, Incident: s.Incident, State: s.State, Limit: s.Limit}
 	if s.ID != "" {
-		id, err := smtp.ParseID(s.ID)
+		id, err := messageID(s.ID)
 		if err != nil {
 			return out, err
 		}
@@ -358,6 +360,21 @@ func (a *App) judge(r *http.Request) (any, error) {
 	return a.now().judge.Judge(r.Context(), report.Input{Raw: req.Raw})
 }
 
+// noSuchMessage tells that the ledger knows none.
+type noSuchMessage struct{}
+
+func (noSuchMessage) Error() string        { return "trace: the ledger has no such message" }
+func (noSuchMessage) Is(target error) bool { return target == ledger.ErrNotFound }
+
+// messageID reads a message id as people give it.
+func messageID(s string) (smtp.ID, error) {
+	id, err := smtp.ParseID(strings.ToLower(strings.TrimSpace(s)))
+	if err != nil {
+		return id, fmt.Errorf("%q is no message id: it has 20 characters, such as 06h0zy32ne1vrrs81m00", s)
+	}
+	return id, nil
+}
+
 // trace gives the lives of the messages that a query finds.
 func (a *App) trace(r *http.Request) (any, error) {
 	ctx, q := r.Context(), r.URL.Query()
@@ -373,7 +390,7 @@ func (a *App) trace(r *http.Request) (any, error) {
 	switch {
 	case q.Get("id") != "":
 		var id smtp.ID
-		if id, err = smtp.ParseID(strings.ToLower(q.Get("id"))); err == nil {
+		if id, err = messageID(q.Get("id")); err == nil {
 			ids = []smtp.ID{id}
 		}
 	case q.Get("message-id") != "":
@@ -387,11 +404,14 @@ func (a *App) trace(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if len(ids) == 0 {
-		return nil, fmt.Errorf("trace: no such message: %w", ledger.ErrNotFound)
+		return nil, noSuchMessage{}
 	}
 	out := []Traced{}
 	for _, id := range ids[:min(len(ids), limit)] {
 		events, err := a.ledger.History(ctx, id)
+		if errors.Is(err, ledger.ErrNotFound) || (err == nil && len(events) == 0) {
+			return nil, noSuchMessage{}
+		}
 		if err != nil {
 			return nil, err
 		}

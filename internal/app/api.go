@@ -106,7 +106,7 @@ type (
 	ReloadRequest struct {
 		By     string `json:"by"`
 		Reason string `json:"reason,omitempty"`
-		File   string `json:"file,omitempty"` // another file in place of the node's; "" is the same
+		File   string `json:"file,omitempty"` // what the operator means to reload; refused where it is not the node's, "" is the node's
 	}
 
 	// Reloaded tells what came into force.
