@@ -32,7 +32,11 @@ func logger(w io.Writer, n *config.Node) *slog.Logger {
 }
 
 func runServe(ctx context.Context, e *env, args []string) error {
-	file, err := oneFile("serve", args)
+	rest, err := parse(flags("serve"), args)
+	if err != nil {
+		return err
+	}
+	file, err := oneFile("serve", rest)
 	if err != nil {
 		return err
 	}
@@ -82,7 +86,14 @@ func untilStopped(ctx context.Context, a *app.App, log *slog.Logger) error {
 	}
 }
 
-func runVersion(_ context.Context, e *env, _ []string) error {
+func runVersion(_ context.Context, e *env, args []string) error {
+	rest, err := parse(flags("version"), args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return usagef("version takes no arguments")
+	}
 	fmt.Fprintf(e.stdout, "postern %s %s %s/%s\n", app.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return nil
 }
