@@ -56,10 +56,8 @@ retry    tries at once what waits
 bounce   gives up with a DSN
 drop     discards
 
-Each act stands in the ledger with who did it and why.
-
-
-What is released passes the relay guard again. Exit status 1: nothing was chosen.`
+Each act stands in the ledger with who did it and why. What is released passes the
+relay guard again. Exit status 1: nothing was chosen.`
 
 const incidentHelp = `ls        lists open incidents (-all: every one)
 show      prints one with its timeline

@@ -154,7 +154,7 @@ func help(e *env, all []command, name string) error {
 		if c.name != name {
 			continue
 		}
-		fmt.Fprintf(e.stdout, "usage: postern %s %s\n\n%s\n", c.name, c.args, strings.TrimSpace(c.long))
+		fmt.Fprintf(e.stdout, "usage: %s\n\n%s\n", strings.TrimSpace("postern "+c.name+" "+c.args), strings.TrimSpace(c.long))
 		var h *helpWanted
 		if errors.As(c.run(context.Background(), e, []string{"-h"}), &h) {
 			describe(e, h.flags)

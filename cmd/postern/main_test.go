@@ -19,6 +19,7 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/miekg/dns"
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // TestMain lets the test binary be postern itself: the tests below start it as a
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("POSTERN_TEST_AS_PROGRAM") != "" {
 		os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"postern": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }})
 }
 
 // program makes a command that runs this very binary as postern.

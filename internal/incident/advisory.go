@@ -104,7 +104,7 @@ func handed(im *ledger.Impact) string {
 func diagnosis(w *strings.Builder, s *ledger.IncidentState, line string) {
 	o := &s.Opening
 	fmt.Fprint(w, "## Diagnosis\n\n")
-	fmt.Fprintf(w, "Noticed by %s: %s.\n\n", trigger(o.Trigger), strings.TrimSuffix(o.Note, "."))
+	fmt.Fprintf(w, "Noticed by %s. %s.\n\n", trigger(o.Trigger), sentence(o.Note))
 	if o.Path != (ledger.Path{}) {
 		at := ""
 		if line != "" {
@@ -115,6 +115,15 @@ func diagnosis(w *strings.Builder, s *ledger.IncidentState, line string) {
 	if o.Peer.IsValid() {
 		fmt.Fprintf(w, "Peer of the message that was noticed: %s. The message: %s (`postern trace -id %s`).\n\n", o.Peer, o.Message, o.Message)
 	}
+}
+
+// sentence begins a note with a capital and leaves its full stop to the writer.
+func sentence(s string) string {
+	s = strings.TrimSuffix(cell(s), ".")
+	if s != "" && s[0] >= 'a' && s[0] <= 'z' {
+		s = strings.ToUpper(s[:1]) + s[1:]
+	}
+	return s
 }
 
 func trigger(s string) string {
