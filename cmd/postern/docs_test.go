@@ -85,6 +85,30 @@ func wrongCall(name string, args []string) string {
 	return ""
 }
 
+// TestUnit lets systemd read the unit, with this machine's names in place of those that
+// only an installation makes.
+func TestUnit(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not installed")
+	}
+	b, err := os.ReadFile("../../packaging/postern.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := filepath.Join(t.TempDir(), "postern.service")
+	text := strings.NewReplacer("/usr/bin/postern", "/bin/true", "User=postern", "User=root", "Group=postern", "Group=root").Replace(string(b))
+	if err := os.WriteFile(unit, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(analyze, "verify", unit).CombinedOutput(); err != nil || strings.Contains(string(out), unit) {
+		t.Errorf("verify: %v\n%s", err, out)
+	}
+	if out, err := exec.Command(analyze, "security", "--offline=true", "--threshold=25", unit).CombinedOutput(); err != nil {
+		t.Errorf("it is exposed: %v\n%s", err, out)
+	}
+}
+
 // TestREADMENamesEveryCommand holds the table of commands against the commands.
 func TestREADMENamesEveryCommand(t *testing.T) {
 	b, err := os.ReadFile("../../README.md")
