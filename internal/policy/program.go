@@ -14,12 +14,18 @@ type Program struct {
 	inside  map[string]string // exact domain -> inside host
 	suffix  []insideSuffix
 	names   map[string]int // filter -> index
+	index   *index
 }
 
 // rule is a filter made ready to run.
 type rule struct {
 	filter *Filter
 	holds  predicate
+}
+
+// step is the rule's part in a decision.
+func (r *rule) step(result Result) Step {
+	return Step{Filter: r.filter.Name, Pos: r.filter.Pos, Result: result, Final: r.filter.Then != nil}
 }
 
 type insideSuffix struct {
@@ -53,6 +59,7 @@ func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) 
 	if c.fatal() {
 		return nil, c.list
 	}
+	p.index = newIndex(p, gridFrom)
 	return p, c.list
 }
 
