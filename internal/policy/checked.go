@@ -13,7 +13,8 @@ import (
 const checked = true
 
 func (p *Program) checkEval(f *Facts, d *Decision, trace Trace) {
-	plain, every := p.eval(f, true)
+	var plain Decision
+	every := p.eval(f, &plain, true)
 	var applied Trace
 	for _, s := range every {
 		if s.Result != No {

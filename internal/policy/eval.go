@@ -6,29 +6,30 @@ package policy
 // not known fails closed: Eval then refuses with 451. Before the end of DATA ask
 // Early instead. The Trace has the filters that applied, which of those that read
 // an unknown fact is the last.
-func Eval(p *Program, f *Facts) (Decision, Trace) {
-	d, trace := p.eval(f, false)
+func Eval(p *Program, f *Facts) (d Decision, t Trace) {
+	t = p.eval(f, &d, false)
 	if checked {
-		p.checkEval(f, &d, trace)
+		p.checkEval(f, &d, t)
 	}
-	return d, trace
+	return d, t
 }
 
 // Explain is Eval with every filter down to the decision in its Trace.
-func Explain(p *Program, f *Facts) (Decision, Trace) {
-	return p.eval(f, true)
+func Explain(p *Program, f *Facts) (d Decision, t Trace) {
+	t = p.eval(f, &d, true)
+	return d, t
 }
 
 // eval runs down the filters: all of them, or those that the index says can apply.
-func (p *Program) eval(f *Facts, plain bool) (Decision, Trace) {
-	d := Decision{Rcpt: f.Rcpt}
-	if p.door(f, &d) {
-		return d, nil
+func (p *Program) eval(f *Facts, d *Decision, plain bool) Trace {
+	d.Rcpt = f.Rcpt
+	if p.door(f, d) {
+		return nil
 	}
 	w := p.begin(f, plain)
-	trace := p.decide(f, w, &d)
+	trace := p.decide(f, w, d)
 	w.end()
-	return d, trace
+	return trace
 }
 
 func (p *Program) decide(f *Facts, w *walk, d *Decision) Trace {
@@ -189,22 +190,12 @@ func (p *Program) door(f *Facts, d *Decision) bool {
 			return true
 		}
 	case Customer:
-		if c := t.customer(f.Customer); c != nil && !c.maySend(f.Sender) {
+		if c := p.customers[f.Customer]; c != nil && !c.maySend(f.Sender) {
 			d.refuse(550, [3]int{5, 7, 1}, "not your sender domain")
 			return true
 		}
 	}
 	return false
-}
-
-// customer finds a customer of the file.
-func (t *Topology) customer(name string) *CustomerDef {
-	for i := range t.Customers {
-		if t.Customers[i].Name == name {
-			return &t.Customers[i]
-		}
-	}
-	return nil
 }
 
 // maySend reports whether a reverse-path is the customer's. The null reverse-path is
@@ -253,7 +244,7 @@ func (p *Program) deliver(f *Facts, d *Decision, pool string) {
 	}
 	if d.Pool == "" {
 		d.Pool = p.Topology.DefaultPool
-		if c := p.Topology.customer(f.Customer); c != nil && c.Pool != "" {
+		if c := p.customers[f.Customer]; c != nil && c.Pool != "" {
 			d.Pool = c.Pool
 		}
 	}

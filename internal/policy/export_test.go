@@ -24,3 +24,10 @@ func Occurring(texts []string, s string) []int32 {
 	}
 	return newAutomaton(texts, values).scan(s, nil)
 }
+
+// Reindexed gives the Program with a new index.
+func Reindexed(p *Program) *Program {
+	q := *p
+	q.index = newIndex(&q, gridFrom)
+	return &q
+}

@@ -3,6 +3,7 @@ package policy
 import (
 	"math"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -18,6 +19,7 @@ type index struct {
 
 	exact    [dims]map[string]int32 // value -> bucket
 	suffixes [domainDims]map[string]int32
+	dots     [domainDims]uint64 // in a suffix: bit n is set where one has n, the last bit for more
 	address  [dims]map[Address]int32
 	networks networkIndex
 	headers  map[string]*headerIndex // by name in lower case
@@ -201,6 +203,7 @@ func (x *index) nameBuckets(atoms []atom, filed [][]int32) {
 		default:
 			if a.suffix {
 				put(&x.suffixes[a.dim], a.text, b)
+				x.dots[a.dim] |= 1 << min(strings.Count(a.text, "."), 63)
 			} else {
 				put(&x.exact[a.dim], a.text, b)
 			}

@@ -9,12 +9,13 @@ type Program struct {
 	Filters  []Filter
 	Asserts  []Assert
 
-	rules   []rule
-	asserts []predicate
-	inside  map[string]string // exact domain -> inside host
-	suffix  []insideSuffix
-	names   map[string]int // filter -> index
-	index   *index
+	rules     []rule
+	asserts   []predicate
+	inside    map[string]string // exact domain -> inside host
+	suffix    []insideSuffix
+	names     map[string]int // filter -> index
+	customers map[string]*CustomerDef
+	index     *index
 }
 
 // rule is a filter made ready to run.
@@ -56,6 +57,7 @@ func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) 
 		p.asserts = append(p.asserts, c.condition(asserts[i].Always))
 	}
 	p.indexInside(t)
+	p.indexCustomers()
 	if c.fatal() {
 		return nil, c.list
 	}
@@ -133,6 +135,15 @@ func (p *Program) indexInside(t *Topology) {
 				p.suffix = append(p.suffix, insideSuffix{pattern: d, host: h.Name})
 			}
 		}
+	}
+}
+
+// indexCustomers keeps the first of a name.
+func (p *Program) indexCustomers() {
+	cs := p.Topology.Customers
+	p.customers = make(map[string]*CustomerDef, len(cs))
+	for i := len(cs) - 1; i >= 0; i-- {
+		p.customers[cs[i].Name] = &cs[i]
 	}
 }
 

@@ -135,18 +135,24 @@ func (w *walk) mailbox(d dim, a Address) {
 	}
 }
 
-// domain looks up a domain and every suffix of it that begins with a dot.
+// domain looks up a domain, and those suffixes of it that begin with a dot and have
+// as many dots as some suffix of the policy.
 func (w *walk) domain(d dim, s string) {
 	w.text(d, s)
-	m := w.index.suffixes[d]
-	if m == nil {
+	x := w.index
+	if x.suffixes[d] == nil {
 		return
 	}
-	for i := 0; i < len(s); i++ {
-		if s[i] == '.' {
-			if b, ok := m[s[i:]]; ok {
-				w.hit(b)
-			}
+	dots := 0
+	for i := len(s) - 1; i >= 0; i-- {
+		if s[i] != '.' {
+			continue
+		}
+		if dots++; x.dots[d]>>min(dots, 63)&1 == 0 {
+			continue
+		}
+		if b, ok := x.suffixes[d][s[i:]]; ok {
+			w.hit(b)
 		}
 	}
 }
