@@ -221,11 +221,29 @@ func (q *query) texts(c *classes) {
 	} else {
 		names = c.bound.items
 	}
-	for _, s := range names {
+	for _, s := range q.leading(c, names) {
 		if possible(c.name, s) {
 			add(class{text: s})
 		}
 	}
+}
+
+// leading puts the constants that a condition has first before the others: of those
+// that are alike the first one stands for all, and readers know it.
+func (q *query) leading(c *classes, names []string) []string {
+	first := map[string]bool{}
+	for _, id := range c.atoms {
+		first[q.v.u.atoms[id].first] = true
+	}
+	out := make([]string, 0, len(names))
+	for _, want := range []bool{true, false} {
+		for _, s := range names {
+			if first[s] == want {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
 }
 
 // others gives the atoms of the rarer kinds that hold for a text.

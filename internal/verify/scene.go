@@ -54,7 +54,13 @@ func (v *prover) insider(h *policy.InsideHost) *scene {
 // customer is the scene of every customer, those of the file and those of the
 // node's store.
 func (v *prover) customer() *scene {
-	sc := &scene{origin: policy.Customer, listeners: v.allListeners()}
+	sc := &scene{origin: policy.Customer}
+	for _, l := range v.top.Listeners {
+		if l.From == policy.FromCustomers || l.Auth {
+			sc.listeners = append(sc.listeners, l.Name)
+		}
+	}
+	slices.Sort(sc.listeners)
 	pre := []*form{v.inListeners(sc), not(v.matchAny(v.reports(), rcptTerm))}
 	who := v.u.termNamed("customer", sortText, false)
 	pre = append(pre, not(v.u.setOf(who, "")))
