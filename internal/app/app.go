@@ -116,6 +116,10 @@ func (a *App) push(name string, do func(context.Context) error) {
 func (a *App) wire(ctx context.Context) error {
 	cfg := a.o.Config
 	state := cfg.Node.State
+	proved, err := prove(cfg, a.o.Now())
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return fmt.Errorf("make state folder: %w", err)
 	}
@@ -125,11 +129,10 @@ func (a *App) wire(ctx context.Context) error {
 	if err := a.firstDay(ctx); err != nil {
 		return err
 	}
-	var err error
 	if a.resolver, err = egress.NewResolver(cfg.Node.Resolver, a.o.Now); err != nil {
 		return err
 	}
-	g, err := a.build(cfg)
+	g, err := a.build(cfg, proved)
 	if err != nil {
 		return err
 	}
@@ -139,6 +142,8 @@ func (a *App) wire(ctx context.Context) error {
 		return err
 	}
 	a.wireMail(cfg)
+	a.metrics.registry.MustRegister(newProofMetrics(a))
+	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
 }
 
@@ -377,7 +382,7 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	if req.File != "" {
 		path = req.File
 	}
-	cfg, diags := config.Load(path, config.Options{})
+	cfg, diags := config.Load(path, config.Options{Now: a.o.Now})
 	if diags.HasErrors() {
 		var b strings.Builder
 		diags.Write(&b, false)
@@ -390,7 +395,11 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	if cfg.Node.State != old.cfg.Node.State {
 		return nil, fmt.Errorf("reload %s: the state folder cannot change while running. The running policy stays", path)
 	}
-	g, err := a.build(cfg)
+	proved, err := prove(cfg, a.o.Now())
+	if err != nil {
+		return nil, fmt.Errorf("reload %s: the running policy stays: %w", path, err)
+	}
+	g, err := a.build(cfg, proved)
 	if err != nil {
 		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
 	}
@@ -399,6 +408,7 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
 	}
 	a.current.Store(g)
+	a.logProof(cfg, proved)
 	a.log.Info("policy loaded", "policy", cfg.Version, "filters", len(cfg.Program.Filters), "by", req.By, "reason", req.Reason)
 	out := &Reloaded{Policy: cfg.Version, Filters: len(cfg.Program.Filters)}
 	for i := range diags {

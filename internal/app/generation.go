@@ -8,6 +8,7 @@ import (
 	"postern.dev/postern/internal/config"
 	"postern.dev/postern/internal/gateway"
 	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/proof"
 	"postern.dev/postern/internal/queue"
 	"postern.dev/postern/internal/report"
 	"postern.dev/postern/internal/smtp"
@@ -18,6 +19,7 @@ import (
 // and swapped as one pointer; it never changes.
 type generation struct {
 	cfg     *config.Config
+	proof   *proof.Outcome
 	ring    *stamp.Ring
 	gateway *gateway.Generation
 	routing *queue.Routing
@@ -26,12 +28,12 @@ type generation struct {
 
 // build makes a generation. Whatever can fail has failed before or fails here,
 // before anything is swapped.
-func (a *App) build(cfg *config.Config) (*generation, error) {
+func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, error) {
 	ring, err := loadKeys(cfg.Node.Keys, a.o.Now, a.o.Random)
 	if err != nil {
 		return nil, err
 	}
-	g := &generation{cfg: cfg, ring: ring}
+	g := &generation{cfg: cfg, proof: proved, ring: ring}
 	g.gateway = &gateway.Generation{
 		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program,
 		CustomerOf: func(user string) string { return cfg.Users[user].Customer },

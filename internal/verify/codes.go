@@ -1,7 +1,7 @@
 package verify
 
-// Codes lists the claims, which a finding of keeps a policy from loading, in the
-// order of their codes.
+// Codes lists the claims, in the order of their codes. A finding of one keeps a policy
+// from loading.
 func Codes() []Code { return claims() }
 
 // Warnings lists the codes of what is only warned of.
@@ -9,5 +9,21 @@ func Warnings() []Code {
 	return []Code{DeadFilter, ShadowedFilter, RedundantOne, OrderMatters, NeverTrue, LooseRegexp}
 }
 
-// Title is a claim in words.
-func (c Code) Title() string { return title(c) }
+// Title is a claim, or a warning, in words.
+func (c Code) Title() string {
+	switch c {
+	case DeadFilter:
+		return "filter never applies"
+	case ShadowedFilter:
+		return "earlier filters take all that the filter would"
+	case RedundantOne:
+		return "without the filter every message has the same fate"
+	case OrderMatters:
+		return "two neighbours decide differently where both apply"
+	case NeverTrue:
+		return "condition that no message can fulfil"
+	case LooseRegexp:
+		return "expression that matches more than it seems to"
+	}
+	return title(c)
+}
