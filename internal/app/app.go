@@ -50,6 +50,9 @@ type Options struct {
 	Now    func() time.Time
 	Random io.Reader
 	By     string // who started it, for the ledger
+	// Elsewhere sends every outgoing connection to another address, for rehearsals on
+	// loopback; nil sends mail where it belongs.
+	Elsewhere func(netip.AddrPort) netip.AddrPort
 }
 
 // closer is one thing that Stop takes down.
@@ -230,7 +233,7 @@ func (a *App) wireMail(cfg *config.Config) {
 	}
 	transport := &egress.Transport{Resolver: a.resolver, Port: cfg.Node.SMTPPort, Hostname: cfg.Node.Hostname,
 		TLS: &tls.Config{MinVersion: tls.VersionTLS10, InsecureSkipVerify: true}, // opportunistic: any TLS is better than none (RFC 7435)
-		Own: func(ap netip.AddrPort) bool { return own[ap] }}
+		Own: func(ap netip.AddrPort) bool { return own[ap] }, Elsewhere: a.o.Elsewhere}
 	ring := func() *stamp.Ring { return a.now().ring }
 	a.intake = newIntake(a)
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },
@@ -317,7 +320,7 @@ func (a *App) start() error {
 // listen opens the sockets of one listener.
 func (a *App) listen(l *config.Listener) error {
 	s := &smtp.Server{Hostname: a.now().cfg.Node.Hostname, Backend: a.gateway.Listener(l.Name, l.Auth), Limits: l.Limits, ProxyFrom: l.ProxyFrom,
-		Log: a.log.With("listener", l.Name), Now: a.o.Now}
+		Log: a.log.With("listener", l.Name)} // its clock is the sockets': deadlines are in real time
 	if l.TLS != nil {
 		cert, err := tls.LoadX509KeyPair(l.TLS.Certificate, l.TLS.Key)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"postern.dev/postern/internal/config"
+	"postern.dev/postern/internal/policy"
 	"postern.dev/postern/internal/verify"
 )
 
@@ -245,4 +246,18 @@ func Reread(path string, edited map[string][]byte, o config.Options, read func(s
 		return read(name)
 	}
 	return config.Load(path, o)
+}
+
+// Same reports two lists of filters with the same names in the same order and the same
+// conditions: that edited files say what the repair says.
+func Same(a, b []policy.Filter) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].Name != b[i].Name || verify.Spell(a[i].If) != verify.Spell(b[i].If) {
+			return false
+		}
+	}
+	return true
 }

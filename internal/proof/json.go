@@ -148,7 +148,7 @@ func finding(cfg *config.Config, f *verify.Finding, waived *config.Waiver) Findi
 }
 
 func witness(p *policy.Program, f *policy.Facts, d *policy.Decision) Witness {
-	return Witness{Peer: f.Client.Address, Listener: f.Listener, Session: Dialogue(p, f, d), Message: string(Message(f)), Decision: NewDecision(d)}
+	return Witness{Peer: f.Client.Address, Listener: f.Listener, Session: Dialogue(p, f, d), Message: string(Message(p, f)), Decision: NewDecision(d)}
 }
 
 func repair(cfg *config.Config, r *verify.Repair) *Repair {

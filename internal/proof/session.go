@@ -16,13 +16,15 @@ const ending = "This message shows what the policy does.\r\n"
 // Path gives the path of an address, as it is written on the wire.
 func Path(a policy.Address) smtp.Path { return smtp.Path{Local: a.Local, Domain: a.Domain} }
 
-// Message writes the message of a witness: its header and a body, as long as the
-// facts say where that is longer than what must be in it.
-func Message(f *policy.Facts) []byte {
+// Message writes the message of a witness: its header and a short body, or one of the
+// size that the facts say if the policy asks for it.
+func Message(p *policy.Program, f *policy.Facts) []byte {
 	var b bytes.Buffer
 	size := int64(0)
 	if f.Content != nil {
-		size = f.Content.Size
+		if p.Mentions("size") || len(p.Asserts) > 0 {
+			size = f.Content.Size
+		}
 		for _, h := range f.Content.Headers {
 			fmt.Fprintf(&b, "%s: %s\r\n", textproto.CanonicalMIMEHeaderKey(h.Name), h.Value)
 		}
@@ -60,7 +62,7 @@ const shown = 4000
 // Dialogue writes the session of a witness: what the client says as "C: ...", what
 // the gateway answers as "S: ...". Eval has given d for f.
 func Dialogue(p *policy.Program, f *policy.Facts, d *policy.Decision) []string {
-	s := &script{host: p.Topology.Hostname}
+	s := &script{program: p, host: p.Topology.Hostname}
 	s.server("220 %s ESMTP Postern", s.host)
 	s.hello(f)
 	if f.TLS.On {
@@ -95,8 +97,9 @@ func Dialogue(p *policy.Program, f *policy.Facts, d *policy.Decision) []string {
 }
 
 type script struct {
-	host  string
-	lines []string
+	program *policy.Program
+	host    string
+	lines   []string
 }
 
 func (s *script) client(format string, a ...any) { s.add("C: ", format, a...) }
@@ -129,7 +132,7 @@ func (s *script) reply(d *policy.Decision) {
 }
 
 func (s *script) message(f *policy.Facts) {
-	m := Message(f)
+	m := Message(s.program, f)
 	text := m
 	if len(text) > shown {
 		text = text[:shown]

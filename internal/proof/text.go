@@ -164,10 +164,6 @@ func (w *Writer) repair(r *verify.Repair) {
 	} else {
 		w.Diff(Patch(w.Config, edited))
 	}
-	if len(r.Changes) == 0 && !r.Partial {
-		w.line("  price: nothing else changes its fate")
-		return
-	}
 	w.line("  price: %s", Price(r))
 	for i := range r.Changes {
 		w.Change(&r.Changes[i], "    ")
@@ -177,11 +173,14 @@ func (w *Writer) repair(r *verify.Repair) {
 // Price says in words how many other kinds of messages a repair touches.
 func Price(r *verify.Repair) string {
 	s := fmt.Sprintf("%d other kinds of messages change their fate", len(r.Changes))
-	if len(r.Changes) == 1 {
+	switch len(r.Changes) {
+	case 0:
+		s = "nothing else changes its fate"
+	case 1:
 		s = "one other kind of message changes its fate"
 	}
 	if r.Partial {
-		s += ", and perhaps more: the search was cut short"
+		s += ", as far as was looked: the search was cut short"
 	}
 	return s
 }
@@ -223,13 +222,17 @@ func Class(f *policy.Facts) string {
 	return s
 }
 
-// Claims prints each claim with its status and what it takes for granted.
-func (w *Writer) Claims(o *Outcome) {
+// Assumptions prints what the claims that hold take for granted.
+func (w *Writer) Assumptions(o *Outcome) {
+	said := false
 	for i := range o.Result.Claims {
 		c := &o.Result.Claims[i]
-		w.line("%s  %-7s %s", c.Code, c.Status, c.Title)
 		for _, a := range c.Assumptions {
-			w.line("                 given that %s", a)
+			if !said {
+				w.line("taken for granted:")
+				said = true
+			}
+			w.line("  %s  %s", c.Code, a)
 		}
 	}
 }
