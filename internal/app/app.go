@@ -239,7 +239,7 @@ func (a *App) wireMail(cfg *config.Config) {
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },
 		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log})
 	a.gateway = gateway.New(gateway.Options{Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
-		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Authentication: authentication{a}, Now: a.o.Now, Random: a.o.Random, Log: a.log})
+		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})
 }
 
 // caughtUp looks up only after the ledger has seen everything committed so far: what

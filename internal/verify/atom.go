@@ -29,6 +29,7 @@ type term struct {
 	sort   termSort
 	name   string // "rcpt.domain", "header:subject"
 	domain bool   // its values are domains
+	field  uint8  // of sortText: how it is read from a message
 	atoms  []int32
 }
 
@@ -90,7 +91,7 @@ func (u *universe) termNamed(name string, s termSort, domain bool) int32 {
 		return id
 	}
 	id := int32(len(u.terms))
-	u.terms = append(u.terms, term{sort: s, name: name, domain: domain})
+	u.terms = append(u.terms, term{sort: s, name: name, domain: domain, field: fieldOf(name)})
 	u.names[name] = id
 	return id
 }

@@ -91,14 +91,10 @@ func (d *differ2) pair(a, b *scene) {
 	if !d.same {
 		d.doors(a, b, fa, fb)
 	}
-	at := map[string]int{} // place of each unchanged filter in the new list
-	for j := range fb {
-		at[fb[j].filter] = j
-	}
-	changed := changedFilters(d.old.Filters, d.next.Filters)
+	o := newOrder(fa, fb, changedFilters(d.old.Filters, d.next.Filters), quiet)
 	for i := range fa {
 		for j := range fb {
-			if quiet && d.settled(fa, fb, i, j, at, changed) {
+			if o.settled(i, j) {
 				continue
 			}
 			d.compare(&both, fa[i], fb[j])
@@ -109,34 +105,38 @@ func (d *differ2) pair(a, b *scene) {
 	}
 }
 
+// order tells which pairs of fates need no comparing.
+type order struct {
+	quiet bool  // nothing that conditions see has changed
+	place []int // of an old fate in the new list, -1 if it is not there or has changed
+	was   []int // of a new fate in the old list, likewise
+}
+
+func newOrder(fa, fb []*fate, changed map[string]bool, quiet bool) *order {
+	o := &order{quiet: quiet, place: make([]int, len(fa)), was: make([]int, len(fb))}
+	at := make(map[string]int, len(fb))
+	for j, f := range fb {
+		at[f.filter] = j
+		o.was[j] = -1
+	}
+	for i, f := range fa {
+		o.place[i] = -1
+		if j, there := at[f.filter]; there && !changed[f.filter] {
+			o.place[i], o.was[j] = j, i
+		}
+	}
+	return o
+}
+
 // settled reports that no message can go from fate i to fate j: where nothing that
 // conditions see has changed, a message that i decided is decided by i again unless
 // i itself has changed or a filter before it in the new list was not before it in
 // the old.
-func (d *differ2) settled(fa, fb []*fate, i, j int, at map[string]int, changed map[string]bool) bool {
-	a, b := fa[i], fb[j]
-	if changed[a.filter] {
+func (o *order) settled(i, j int) bool {
+	if !o.quiet || o.place[i] < 0 {
 		return false
 	}
-	if a.filter == b.filter {
-		return true
-	}
-	place, there := at[a.filter]
-	if !there {
-		return false
-	}
-	if j > place {
-		return true // a decides first
-	}
-	if changed[b.filter] {
-		return false
-	}
-	for k := range i {
-		if fa[k].filter == b.filter {
-			return true // it was before a already, and did not decide
-		}
-	}
-	return false
+	return j >= o.place[i] || (o.was[j] >= 0 && o.was[j] < i)
 }
 
 // sameState reports that the filters which change what conditions see are the same
@@ -166,16 +166,17 @@ func stateful(l *list) []string {
 // changedFilters names the filters of the old list that the new one has not, or has
 // otherwise.
 func changedFilters(old, next []policy.Filter) map[string]bool {
-	now := map[string]string{}
+	now := make(map[string]*policy.Filter, len(next))
 	for i := range next {
-		now[next[i].Name] = spellFilter(&next[i])
+		now[next[i].Name] = &next[i]
 	}
 	out := map[string]bool{}
-	was := map[string]bool{}
+	was := make(map[string]bool, len(old))
 	for i := range old {
-		was[old[i].Name] = true
-		if s, ok := now[old[i].Name]; !ok || s != spellFilter(&old[i]) {
-			out[old[i].Name] = true
+		f := &old[i]
+		was[f.Name] = true
+		if g, there := now[f.Name]; !there || !alike(f, g) {
+			out[f.Name] = true
 		}
 	}
 	for i := range next {
@@ -184,6 +185,15 @@ func changedFilters(old, next []policy.Filter) map[string]bool {
 		}
 	}
 	return out
+}
+
+// alike reports that two filters say the same; one that was only moved shares its
+// parts with what it was.
+func alike(a, b *policy.Filter) bool {
+	if a.If == b.If && a.Then == b.Then && len(a.Do) == len(b.Do) && (len(a.Do) == 0 || &a.Do[0] == &b.Do[0]) {
+		return true
+	}
+	return spellFilter(a) == spellFilter(b)
 }
 
 func (d *differ2) compare(sc *scene, a, b *fate) {

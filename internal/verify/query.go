@@ -30,6 +30,10 @@ type query struct {
 
 // ask looks for a message of sc for which every form of hold is true and every form
 // of fail false, and which try accepts: it replays the message through Eval.
+//
+// Of a long list few filters matter to one question. So it first asks with none of
+// fail, and adds those that the message found turns out to fulfil, one by one: where
+// even that has no solution, the whole has none.
 func (v *prover) ask(sc *scene, hold, fail []*form, try func(*policy.Facts) bool) (answer, *policy.Facts) {
 	all := and(append([]*form{sc.pre}, hold...)...)
 	if all.isFalse() {
@@ -40,6 +44,30 @@ func (v *prover) ask(sc *scene, hold, fail []*form, try func(*policy.Facts) bool
 		v.stats.Covered++
 		return none, nil
 	}
+	var active []*form
+	for range maxRefine {
+		var met *form
+		q := &query{v: v, sc: sc, lits: map[*form]sat.Lit{}, atoms: map[int32]sat.Lit{}}
+		r, f := q.run(all, active, rel, func(f *policy.Facts) verdict {
+			if met = v.met(fail, f); met != nil {
+				return refine
+			}
+			return verdictOf(try(f))
+		})
+		if met == nil || r == none {
+			return r, f
+		}
+		if met = met.reduce(rel.known, map[*form]*form{}); met.isTrue() {
+			v.stats.Covered++
+			return none, nil
+		}
+		active = append(active, met)
+	}
+	return v.askWhole(sc, all, fail, rel, try)
+}
+
+// askWhole asks with all of fail at once.
+func (v *prover) askWhole(sc *scene, all *form, fail []*form, rel *relations, try func(*policy.Facts) bool) (answer, *policy.Facts) {
 	var left []*form
 	memo := map[*form]*form{}
 	for _, f := range fail {
@@ -53,10 +81,36 @@ func (v *prover) ask(sc *scene, hold, fail []*form, try func(*policy.Facts) bool
 		}
 	}
 	q := &query{v: v, sc: sc, lits: map[*form]sat.Lit{}, atoms: map[int32]sat.Lit{}}
-	return q.run(all, left, rel, try)
+	return q.run(all, left, rel, func(f *policy.Facts) verdict { return verdictOf(try(f)) })
 }
 
-func (q *query) run(all *form, fail []*form, rel *relations, try func(*policy.Facts) bool) (answer, *policy.Facts) {
+// met gives the first of the forms that a message fulfils, or may.
+func (v *prover) met(fs []*form, m *policy.Facts) *form {
+	for _, f := range fs {
+		if v.u.value(f, m) != policy.No {
+			return f
+		}
+	}
+	return nil
+}
+
+// verdict is what becomes of a message that the solver found.
+type verdict uint8
+
+const (
+	miss   verdict = iota // Eval says otherwise
+	accept                // it shows what was asked for
+	refine                // it fulfils a form that it must not: ask again with that
+)
+
+func verdictOf(ok bool) verdict {
+	if ok {
+		return accept
+	}
+	return miss
+}
+
+func (q *query) run(all *form, fail []*form, rel *relations, judge func(*policy.Facts) verdict) (answer, *policy.Facts) {
 	v := q.v
 	v.stats.Queries++
 	v.solver.Reset()
@@ -84,8 +138,11 @@ func (q *query) run(all *form, fail []*form, rel *relations, try func(*policy.Fa
 			continue
 		}
 		f := m.facts()
-		if try(f) {
+		switch judge(f) {
+		case accept:
 			return found, f
+		case refine:
+			return unknown, nil
 		}
 		// Eval says otherwise: an atom was left free. Another assignment of the free
 		// ones may do; a proof is out of reach.
@@ -99,6 +156,7 @@ func (q *query) run(all *form, fail []*form, rel *relations, try func(*policy.Fa
 const (
 	maxRounds = 20_000 // of solver and theories
 	maxMisses = 16
+	maxRefine = 64 // forms added one by one
 )
 
 // refute adds that a formula does not hold.
