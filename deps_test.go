@@ -25,7 +25,8 @@ internal/verify: internal/policy internal/verify/sat internal/verify/lang
 internal/spool: internal/smtp
 internal/spool/faultfs: internal/spool
 internal/ledger: internal/smtp internal/policy
-internal/config: internal/smtp internal/policy
+internal/config: internal/smtp internal/policy internal/verify
+internal/proof: internal/smtp internal/policy internal/verify internal/config
 internal/egress: internal/smtp
 internal/queue: internal/smtp internal/policy internal/message internal/stamp internal/spool internal/ledger internal/egress
 internal/report: internal/smtp internal/message internal/stamp internal/ledger internal/mailauth
@@ -33,6 +34,7 @@ internal/incident: internal/smtp internal/ledger internal/report
 internal/gateway: internal/smtp internal/message internal/stamp internal/policy internal/spool internal/ledger
 internal/lab: internal/smtp internal/message
 internal/app: *
+internal/replay: *
 internal/demo: *
 cmd/postern: *
 `
@@ -46,7 +48,7 @@ var pure = []string{"internal/smtp", "internal/message", "internal/stamp", "inte
 var dirty = []string{"os", "os/exec", "syscall", "log", "net/http"}
 
 // sockets may be opened here only.
-var sockets = []string{"internal/gateway", "internal/egress", "internal/lab", "internal/app", "internal/demo", "cmd/postern"}
+var sockets = []string{"internal/gateway", "internal/egress", "internal/lab", "internal/app", "internal/replay", "internal/demo", "cmd/postern"}
 
 // imports lists the direct imports of every package of the module.
 func imports(t *testing.T) map[string][]string {
