@@ -300,7 +300,7 @@ func TestListsAgree(t *testing.T) {
 		v := newVocabulary(l.n)
 		p := mustNew(t, v.topology(), l.make(v, l.n)...)
 		outcomes := map[string]int{}
-		for _, f := range v.messages(200) {
+		for _, f := range v.messages(40) {
 			if differ(t, p, f) {
 				t.Fatalf("%s/%d: %+v", l.name, l.n, f)
 			}
