@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -47,7 +48,11 @@ type chaos struct {
 // nothing has arrived twice that was durably settled, and the ledger agrees with what
 // the peers have seen.
 func TestPowerCuts(t *testing.T) {
-	for seed := range uint64(25) {
+	seeds := uint64(15)
+	if os.Getenv("POSTERN_SOAK") != "" {
+		seeds = 500
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { newChaos(t, seed).play() })
 	}
 }
