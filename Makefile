@@ -6,7 +6,7 @@ LDFLAGS := -X postern.dev/postern/internal/app.version=$(VERSION)
 FUZZ    ?= 20000x
 ROUNDS  ?= 40
 
-.PHONY: all build demo test unit race fuzz e2e lint tools needs generate soak bench clean install
+.PHONY: all build demo test unit race both fuzz e2e lint tools needs generate soak bench clean install
 
 all: build
 
@@ -18,7 +18,7 @@ demo: build
 	$(BIN) demo $(DEMOFLAGS)
 
 # test installs what the tests need and runs everything: what CI runs.
-test: needs build lint race fuzz
+test: needs build lint race both fuzz
 
 # unit is the quick loop: no race detector, no fuzzing.
 unit:
@@ -26,6 +26,11 @@ unit:
 
 race:
 	POSTERN_KILL_ROUNDS=$(ROUNDS) sh scripts/test.sh -race -shuffle=on -timeout 20m ./...
+
+# both asks the policy with its index and without, wherever a test asks it, and
+# panics where the answers differ.
+both:
+	sh scripts/test.sh -tags postern_both ./internal/policy/... ./internal/app ./internal/demo
 
 fuzz:
 	sh scripts/fuzz.sh $(FUZZ)
@@ -35,6 +40,10 @@ lint: tools
 	$(GO) vet ./...
 	bin/staticcheck ./...
 	bin/revive -config tools/revive.toml -set_exit_status ./...
+
+# generate writes the golden files anew; the tests fail where they are out of date.
+generate:
+	$(GO) test ./cmd/postern -run 'TestHelp' -update
 
 # tools builds the linters at the versions that tools/go.mod pins.
 tools: bin/staticcheck bin/revive
@@ -62,6 +71,8 @@ bench:
 install: build
 	install -D -m 0755 $(BIN) $(DESTDIR)/usr/bin/postern
 	install -D -m 0644 packaging/postern.service $(DESTDIR)/lib/systemd/system/postern.service
+	install -D -m 0644 packaging/postern.sysusers $(DESTDIR)/usr/lib/sysusers.d/postern.conf
+	install -d -m 0755 $(DESTDIR)/etc/postern
 
 clean:
 	rm -rf bin

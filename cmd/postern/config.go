@@ -27,61 +27,9 @@ func loadConfig(e *env, path string, loud bool) (*config.Config, error) {
 	return cfg, nil
 }
 
-func runCheck(_ context.Context, e *env, args []string) error {
-	f := flags("check")
-	asJSON := f.Bool("json", false, "")
-	rest, err := parse(f, args)
-	if err != nil {
-		return err
-	}
-	file, err := oneFile("check", rest)
-	if err != nil {
-		return err
-	}
-	cfg, diags := config.Load(file, config.Options{})
-	if *asJSON {
-		return checkJSON(e, cfg, diags)
-	}
-	diags.Write(e.stdout, e.colour)
-	if diags.HasErrors() {
-		return &exitError{code: exitUsage, text: fmt.Sprintf("%s does not load: %s", file, diags.Count())}
-	}
-	fmt.Fprintf(e.stdout, "%s loads: policy %s, %d filters, %d listeners", file, cfg.Version, len(cfg.Program.Filters), len(cfg.Listeners))
-	if n := len(diags); n > 0 {
-		fmt.Fprintf(e.stdout, ", %s", diags.Count())
-	}
-	fmt.Fprintln(e.stdout)
-	return nil
-}
-
-// checked is check's answer for machines. The claims about relaying come with the
-// prover; until a policy has been proven its status is "unknown".
-type checked struct {
-	Status      string             `json:"status"` // loads, fails
-	Policy      string             `json:"policy,omitempty"`
-	Filters     int                `json:"filters"`
-	Diagnostics config.Diagnostics `json:"diagnostics"`
-}
-
-func checkJSON(e *env, cfg *config.Config, diags config.Diagnostics) error {
-	out := checked{Status: "loads", Diagnostics: diags}
-	if diags.HasErrors() {
-		out.Status = "fails"
-	} else {
-		out.Policy, out.Filters = cfg.Version, len(cfg.Program.Filters)
-	}
-	if err := printJSON(e, out); err != nil {
-		return err
-	}
-	if diags.HasErrors() {
-		return &exitError{code: exitUsage}
-	}
-	return nil
-}
-
 func runFmt(_ context.Context, e *env, args []string) error {
 	f := flags("fmt")
-	write := f.Bool("w", false, "")
+	write := f.Bool("w", false, "write the files back, and name those that changed")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -147,7 +95,7 @@ func replaceFile(name string, content []byte) error {
 
 func runInit(_ context.Context, e *env, args []string) error {
 	f := flags("init")
-	hostname := f.String("hostname", "", "")
+	hostname := f.String("hostname", "", "the gateway's `NAME` in the DNS (this machine's)")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -155,6 +103,9 @@ func runInit(_ context.Context, e *env, args []string) error {
 	name := "postern.hcl"
 	if len(rest) > 0 {
 		name = rest[0]
+	}
+	if len(rest) > 1 {
+		return &exitError{code: exitUsage, text: "init writes one file", hint: "postern help init"}
 	}
 	if *hostname == "" {
 		if *hostname, err = os.Hostname(); err != nil {
@@ -172,13 +123,23 @@ func runInit(_ context.Context, e *env, args []string) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
+	if cfg, diags := config.Load(name, config.Options{}); cfg == nil || diags.HasErrors() {
+		return errors.Join(usagef("hostname %q: %s", *hostname, diags[0].Message), os.Remove(name))
+	}
 	fmt.Fprintf(e.stdout, "%s is written: it relays for nobody yet.\nRead it, enter a customer, then: postern check %s && postern serve %s\n", name, name, name)
 	return nil
 }
 
 func runPasswd(_ context.Context, e *env, args []string) error {
+	args, err := parse(flags("passwd"), args)
+	if err != nil {
+		return err
+	}
 	if len(args) > 0 {
 		return &exitError{code: exitUsage, text: "passwd reads the password from standard input", hint: "printf %s 'secret' | postern passwd"}
+	}
+	if isTerminal(e.stdin) {
+		fmt.Fprintln(e.stderr, "type the password, Enter, Ctrl-D (it shows):")
 	}
 	b, err := io.ReadAll(io.LimitReader(e.stdin, 1024))
 	if err != nil {

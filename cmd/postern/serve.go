@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -31,8 +32,19 @@ func logger(w io.Writer, n *config.Node) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
+// collectAt lets the heap grow to four times of what lives before it is collected: a
+// node keeps little in memory, and would otherwise collect many times a second.
+const collectAt = 300
+
 func runServe(ctx context.Context, e *env, args []string) error {
-	file, err := oneFile("serve", args)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
+	rest, err := parse(flags("serve"), args)
+	if err != nil {
+		return err
+	}
+	file, err := oneFile("serve", rest)
 	if err != nil {
 		return err
 	}
@@ -82,7 +94,14 @@ func untilStopped(ctx context.Context, a *app.App, log *slog.Logger) error {
 	}
 }
 
-func runVersion(_ context.Context, e *env, _ []string) error {
+func runVersion(_ context.Context, e *env, args []string) error {
+	rest, err := parse(flags("version"), args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return usagef("version takes no arguments")
+	}
 	fmt.Fprintf(e.stdout, "postern %s %s %s/%s\n", app.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return nil
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"sync"
@@ -118,6 +119,11 @@ func (w *watcher) Write(p []byte) (int, error) {
 }
 
 func has8bit(p []byte) bool {
+	for ; len(p) >= 8; p = p[8:] {
+		if binary.LittleEndian.Uint64(p)&0x8080808080808080 != 0 {
+			return true
+		}
+	}
 	for _, c := range p {
 		if c >= 0x80 {
 			return true
@@ -191,6 +197,7 @@ func (m *incoming) authenticate(ctx context.Context) error {
 // ones get a DSN; a message of anybody else is refused if one recipient is, since a
 // DSN could go to a forged reverse-path.
 func (m *incoming) decide() *smtp.Reply {
+	m.s.generation.Program.Read(&m.content)
 	var refused *policy.Decision
 	good := 0
 	m.plan = make([]planned, 0, len(m.s.rcpts))

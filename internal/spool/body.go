@@ -120,23 +120,22 @@ func (b *Body) Discard() {
 	b.mem, b.file = nil, nil
 }
 
-// settle gives the body its place: octets for the record, or a file of its own that
-// is durable when settle returns.
-func (b *Body) settle(name string) (kind int, crc uint32, inline []byte, err error) {
+// settle gives the body its place: in the record, or in a file of its own, which is
+// durable when settle returns and whose checksum is given.
+func (b *Body) settle(name string) (kind int, crc uint32, err error) {
 	if b == nil {
-		return bodyNone, 0, nil, nil
+		return bodyNone, 0, nil
 	}
 	if b.err != nil {
-		return 0, 0, nil, b.err
+		return 0, 0, b.err
 	}
 	if b.file == nil {
-		inline = append(b.prefix[:len(b.prefix):len(b.prefix)], b.mem...)
-		return bodyInline, crc32.Checksum(inline, castagnoli), inline, nil
+		return bodyInline, 0, nil
 	}
 	if crc, err = b.writeFile(name); err != nil {
 		b.spool.dropFile(name)
 	}
-	return bodyFile, crc, nil, full(err)
+	return bodyFile, crc, full(err)
 }
 
 // dropFile removes the body file of a message that was not committed. What cannot be
@@ -166,9 +165,31 @@ func (b *Body) writeFile(name string) (uint32, error) {
 // meanwhile.
 type Reader struct {
 	io.ReadSeeker
-	size  int64
-	close func() error
+	inline []byte // the body where it is in memory
+	size   int64
+	close  func() error
 }
+
+// WriteTo implements io.WriterTo: a body in memory is written from where it is, by
+// blocks, so that a slow peer's deadline is for a block.
+func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
+	if r.inline == nil {
+		return io.Copy(w, struct{ io.Reader }{r.ReadSeeker})
+	}
+	at, err := r.Seek(0, io.SeekCurrent)
+	for err == nil && at+n < r.size {
+		var k int
+		k, err = w.Write(r.inline[at+n : min(at+n+writeBlock, r.size)])
+		n += int64(k)
+	}
+	if err == nil {
+		_, err = r.Seek(0, io.SeekEnd)
+	}
+	return n, err
+}
+
+// writeBlock is how much of a body is written at once.
+const writeBlock = 32 << 10
 
 // Size is the length of the body in octets.
 func (r *Reader) Size() int64 { return r.size }

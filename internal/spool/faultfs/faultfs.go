@@ -48,6 +48,9 @@ func New() *FS { return &FS{files: map[string]*file{}, synced: map[string]bool{}
 // Syncs counts the syncs so far.
 func (f *FS) Syncs() int { f.mu.Lock(); defer f.mu.Unlock(); return f.syncs }
 
+// FailNext makes the n-th sync from now fail.
+func (f *FS) FailNext(n int) { f.mu.Lock(); defer f.mu.Unlock(); f.FailSync = n }
+
 // Crash gives the disk as it is found after a power cut: of every sector that was
 // written and not synced, the old or the new contents, by chance. The old FS is dead.
 func (f *FS) Crash(r *rand.Rand) *FS {
