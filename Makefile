@@ -36,6 +36,10 @@ lint: tools
 	bin/staticcheck ./...
 	bin/revive -config tools/revive.toml -set_exit_status ./...
 
+# generate writes the golden files anew; the tests fail where they are out of date.
+generate:
+	$(GO) test ./cmd/postern -run 'TestHelp' -update
+
 # tools builds the linters at the versions that tools/go.mod pins.
 tools: bin/staticcheck bin/revive
 
@@ -62,6 +66,8 @@ bench:
 install: build
 	install -D -m 0755 $(BIN) $(DESTDIR)/usr/bin/postern
 	install -D -m 0644 packaging/postern.service $(DESTDIR)/lib/systemd/system/postern.service
+	install -D -m 0644 packaging/postern.sysusers $(DESTDIR)/usr/lib/sysusers.d/postern.conf
+	install -d -m 0755 $(DESTDIR)/etc/postern
 
 clean:
 	rm -rf bin

@@ -17,6 +17,7 @@ internal/smtp:
 internal/message: internal/smtp
 internal/stamp: internal/smtp
 internal/policy: internal/smtp
+internal/policy/policytest: internal/policy
 internal/mailauth: internal/smtp internal/message
 internal/verify/sat:
 internal/verify/lang:

@@ -4,8 +4,8 @@ package main
 func commands() []command {
 	return []command{
 		{"demo", "[-json] [-keep] [-seed N]", "play the leak of 2008 in a small Internet on this machine",
-			"Starts a node, mailbox providers, customers and a spammer on loopback addresses,\nand plays what happened in 2008: how the leak works, how the first complaint about\nmail that nobody sent opens an incident, what it did, and how it is repaired.",
-			"postern demo\npostern demo -json | tail -n 1", runDemo},
+			"Starts a node, mailbox providers, customers and a spammer on loopback addresses,\nand plays what happened in 2008: how the leak works, how the first complaint about\nmail that nobody sent opens an incident, what it did, and how it is repaired. With\n-json each complaint is one line, and the last line is the sum; the story goes to\nstandard error. Exit status 1: something did not go as it must.",
+			"postern demo\npostern demo -keep\npostern demo -json | tail -n 1", runDemo},
 		{"init", "[-hostname NAME] [FILE]", "write a commented, safe starter configuration",
 			"Writes a starter configuration to FILE (postern.hcl), which must not exist. It relays\nfor nobody until a customer is entered.",
 			"postern init -hostname gw.example.com postern.hcl", runInit},
@@ -16,51 +16,57 @@ func commands() []command {
 		{"explain", "-from-peer A -mail-from S -rcpt R [FLAGS] FILE|DIR", "trace one message through the filters",
 			explainHelp, "postern explain -from-peer 203.0.113.9 -mail-from a@b.example -rcpt user@aol.com postern.hcl", runExplain},
 		{"fmt", "[-w] [FILE...]", "format configuration files",
-			"Prints the files in canonical format, or with -w writes them back. Without a file it\nreads standard input.",
+			"Prints the files in canonical format, or with -w writes them back. Without a file it\nreads standard input. Exit status 2: a file cannot be read as HCL.",
 			"postern fmt -w postern.hcl", runFmt},
 		{"serve", "FILE|DIR", "run the gateway",
 			"Runs the gateway in the foreground until SIGINT or SIGTERM, then lets transactions end and\nstops. SIGHUP reloads the configuration.",
 			"postern serve /etc/postern/postern.hcl", runServe},
 		{"reload", "[-reason TEXT] FILE|DIR", "load the configuration of a running node again",
-			"Parses, builds and checks the configuration; only if all is well does it replace the\nrunning one. Running sessions finish on the policy they began with.",
+			"Parses, builds and checks the configuration; only if all is well does it replace the\nrunning one. Running sessions finish on the policy they began with. The file is the\none that the node was started with. Listeners' addresses, TLS and limits, and the\nstate folder, need a restart.",
 			"postern reload -reason 'drop filter first' /etc/postern/postern.hcl", runReload},
 		{"status", "[-json] FILE|DIR", "say what a running node does",
 			"Prints version, policy, listeners, queue and open incidents of a running node.",
 			"postern status /etc/postern/postern.hcl", runStatus},
 		{"health", "FILE|DIR", "exit 0 if the node answers and is ready",
-			"For health checks of containers and supervisors.", "postern health /etc/postern/postern.hcl", runHealth},
+			"For health checks of containers and supervisors. Exit status: 0 it takes mail, 2 it does\nnot, or does not answer.", "postern health /etc/postern/postern.hcl", runHealth},
 		{"queue", "ls|show|hold|release|bounce|retry|drop [FLAGS] FILE|DIR", "look at and act on mail that waits",
-			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue release -incident INC-2026-0001 postern.hcl", runQueue},
+			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl", runQueue},
 		{"trace", "[-json] [-message-id ID | -recipient ADDRESS | -id ID] FILE|DIR", "tell one message's whole life",
-			"Prints everything that the ledger knows of a message, in order: who handed it over,\nwhat the policy decided and by which filter, every attempt, the hand-off with the\npeer's reply, complaints and bounces about it.",
-			"postern trace -recipient user@aol.com postern.hcl", runTrace},
+			"Prints everything that the ledger knows of a message, in order: who handed it over,\nwhat the policy decided and by which filter, every attempt, the hand-off with the\npeer's reply, complaints and bounces about it. Exit status 1: there is no such message.",
+			"postern trace -recipient user@aol.com postern.hcl\npostern trace -json -id 06h0zy32ne1vrrs81m00 postern.hcl | jq .events", runTrace},
 		{"impact", "[-json] INCIDENT FILE|DIR", "count exactly what went out by an incident's path",
 			"Counts the hand-offs on the incident's path by destination, filter, source and hour.",
 			"postern impact INC-2026-0001 postern.hcl", runImpact},
-		{"incident", "ls|show|contain|release|repaired|close|advisory [FLAGS] [INCIDENT] FILE|DIR", "handle incidents",
-			incidentHelp, "postern incident ls postern.hcl\npostern incident advisory INC-2026-0001 postern.hcl", runIncident},
+		{"incident", "ls|show|contain|release|repaired|close|advisory [FLAGS] [INCIDENT] FILE|DIR", "see what opened, hold it, release it, write it up",
+			incidentHelp, "postern incident ls postern.hcl\npostern incident contain -note 'hold it first' INC-2026-0001 postern.hcl\npostern incident advisory INC-2026-0001 postern.hcl > advisory.md", runIncident},
 		{"report", "[-json] [-config FILE|DIR] FILE...", "judge saved complaints and bounces",
-			"Reads saved mail and says of each whether it is about mail that somebody of ours sent.\nWith -config it asks that running node's ledger; without, it tells what the report says.\nWith -json it prints one object a line.",
+			"Reads saved mail and says of each whether it is about mail that somebody of ours sent.\nWith -config it asks that running node's ledger; without, it tells what the report\nsays and no more. Nothing is recorded and no incident opens. Exit status: 1 one was\nleaked or bypassed, 2 a file cannot be read.",
 			"postern report -json -config postern.hcl complaint.eml", runReport},
-		{"keys", "rotate|ls FILE|DIR", "handle the keys of stamps",
+		{"keys", "ls|rotate [-json] FILE|DIR", "list and rotate the keys of stamps",
 			"ls lists the keys without their secrets. rotate adds a new key, which mints from the\nnext reload on; older ones go on to verify.",
 			"postern keys rotate postern.hcl", runKeys},
 		{"passwd", "", "make the verifier of a password",
 			"Reads a password from standard input and prints its SCRAM-SHA-256 verifier, for the\nusers of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
-		{"version", "", "print the version", "Prints version and Go version.", "postern version", runVersion},
+		{"version", "", "print the version", "Prints the version, that of Go, and the machine's kind.", "postern version", runVersion},
 	}
 }
 
-const queueHelp = `ls       lists what waits or is held; show prints one message
-hold     keeps back; release lets go on; retry tries at once
-bounce   gives up with a DSN; drop discards (each with a record of who and why)
+const queueHelp = `ls       lists what waits or is held
+show     prints one message: postern queue show ID FILE
+hold     keeps back
+release  lets what is held go on
+retry    tries at once what waits
+bounce   gives up with a DSN
+drop     discards
 
-Choose with -id, -domain, -pool, -customer, -incident, -state; give a reason with -note.`
+Each act stands in the ledger with who did it and why. What is released passes the
+relay guard again. Exit status 1: nothing was chosen.`
 
 const incidentHelp = `ls        lists open incidents (-all: every one)
 show      prints one with its timeline
-contain   holds what takes its path (-source CIDR, -pool NAME: that instead)
-release   ends the containment (-mail: held mail goes on; -drop: it is discarded)
+contain   holds what takes its path, at once and until it is released
+release   ends the containment; what it and the guard hold stays held, goes on (-mail)
+          or is discarded (-drop)
 repaired  notes that the policy has been repaired
-close     closes it (-false-alarm)
+close     closes it, once it holds nothing
 advisory  writes the document: systems affected, overview, diagnosis, impact, solution`

@@ -29,7 +29,7 @@ func loadConfig(e *env, path string, loud bool) (*config.Config, error) {
 
 func runFmt(_ context.Context, e *env, args []string) error {
 	f := flags("fmt")
-	write := f.Bool("w", false, "")
+	write := f.Bool("w", false, "write the files back, and name those that changed")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func replaceFile(name string, content []byte) error {
 
 func runInit(_ context.Context, e *env, args []string) error {
 	f := flags("init")
-	hostname := f.String("hostname", "", "")
+	hostname := f.String("hostname", "", "the gateway's `NAME` in the DNS (this machine's)")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -103,6 +103,9 @@ func runInit(_ context.Context, e *env, args []string) error {
 	name := "postern.hcl"
 	if len(rest) > 0 {
 		name = rest[0]
+	}
+	if len(rest) > 1 {
+		return &exitError{code: exitUsage, text: "init writes one file", hint: "postern help init"}
 	}
 	if *hostname == "" {
 		if *hostname, err = os.Hostname(); err != nil {
@@ -120,13 +123,23 @@ func runInit(_ context.Context, e *env, args []string) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
+	if cfg, diags := config.Load(name, config.Options{}); cfg == nil || diags.HasErrors() {
+		return errors.Join(usagef("hostname %q: %s", *hostname, diags[0].Message), os.Remove(name))
+	}
 	fmt.Fprintf(e.stdout, "%s is written: it relays for nobody yet.\nRead it, enter a customer, then: postern check %s && postern serve %s\n", name, name, name)
 	return nil
 }
 
 func runPasswd(_ context.Context, e *env, args []string) error {
+	args, err := parse(flags("passwd"), args)
+	if err != nil {
+		return err
+	}
 	if len(args) > 0 {
 		return &exitError{code: exitUsage, text: "passwd reads the password from standard input", hint: "printf %s 'secret' | postern passwd"}
+	}
+	if isTerminal(e.stdin) {
+		fmt.Fprintln(e.stderr, "type the password, Enter, Ctrl-D (it shows):")
 	}
 	b, err := io.ReadAll(io.LimitReader(e.stdin, 1024))
 	if err != nil {

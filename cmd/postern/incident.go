@@ -18,28 +18,31 @@ type incidentFlags struct {
 }
 
 func runIncident(ctx context.Context, e *env, args []string) error {
-	if len(args) == 0 {
-		return usagef("incident needs an action: ls, show, contain, release, repaired, close, advisory")
-	}
-	action := args[0]
 	f := flags("incident")
 	var o incidentFlags
-	f.BoolVar(&o.json, "json", false, "")
-	f.BoolVar(&o.all, "all", false, "")
-	f.BoolVar(&o.falseAlarm, "false-alarm", false, "")
-	f.BoolVar(&o.mail, "mail", false, "")
-	f.BoolVar(&o.drop, "drop", false, "")
-	f.StringVar(&o.note, "note", "", "")
-	f.StringVar(&o.source, "source", "", "")
-	f.StringVar(&o.pool, "pool", "", "")
-	rest, err := parse(f, args[1:])
+	f.BoolVar(&o.json, "json", false, "print JSON, one object a line (not advisory)")
+	f.BoolVar(&o.all, "all", false, "ls: closed ones too")
+	f.BoolVar(&o.falseAlarm, "false-alarm", false, "close: it was none")
+	f.BoolVar(&o.mail, "mail", false, "release: what it holds goes on")
+	f.BoolVar(&o.drop, "drop", false, "release: what it holds is discarded")
+	f.StringVar(&o.note, "note", "", "`TEXT` for the record: why")
+	f.StringVar(&o.source, "source", "", "contain: what comes from these addresses (`CIDR`)")
+	f.StringVar(&o.pool, "pool", "", "contain: what leaves by this pool (`NAME`)")
+	action, args, err := actionOf(f, args, []string{"ls", "show", "contain", "release", "repaired", "close", "advisory"})
 	if err != nil {
 		return err
+	}
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	if o.mail && o.drop {
+		return usagef("incident: -mail and -drop exclude each other")
 	}
 	id := ""
 	if action != "ls" {
 		if len(rest) != 2 {
-			return usagef("incident %s takes an incident and a configuration: postern incident %s INC-... FILE", action, action)
+			return usagef("incident %[1]s takes an incident and a configuration: postern incident %[1]s INC-... FILE", action)
 		}
 		id, rest = rest[0], rest[1:]
 	}
@@ -63,10 +66,8 @@ func runIncident(ctx context.Context, e *env, args []string) error {
 		}
 		_, err := e.stdout.Write(text)
 		return err
-	case "contain", "release", "repaired", "close":
-		return incidentAct(ctx, e, c, action, id, o)
 	}
-	return usagef("unknown incident action %q", action)
+	return incidentAct(ctx, e, c, action, id, o)
 }
 
 func incidentList(ctx context.Context, e *env, c *app.Client, o incidentFlags) error {
@@ -87,7 +88,11 @@ func incidentList(ctx context.Context, e *env, c *app.Client, o incidentFlags) e
 		return nil
 	}
 	if len(rows) == 0 {
-		fmt.Fprintln(e.stdout, "no incident is open")
+		if o.all {
+			fmt.Fprintln(e.stdout, "there has been no incident")
+		} else {
+			fmt.Fprintln(e.stdout, "no incident is open")
+		}
 		return nil
 	}
 	w := table(e)
@@ -126,8 +131,9 @@ func incidentShow(ctx context.Context, e *env, c *app.Client, id string, o incid
 	fmt.Fprintf(w, "path\tlistener %s, filter %s, origin %s\npeer\t%s\npolicy\t%s\npool\t%s from %s\nmessage\t%s\nreports\t%d\n",
 		dash(v.Path.Listener), filterName(v.Path.Filter), dash(v.Path.Origin), addr(v.Peer), v.Policy, dash(v.Pool), addr(v.Source), dash(v.Message), v.Reports)
 	for _, h := range v.Contain {
-		fmt.Fprintf(w, "holds\t%s\n", containment(h))
+		fmt.Fprintf(w, "contained\t%s\n", containment(h))
 	}
+	fmt.Fprintf(w, "holds\t%s\n", count(v.Held, "recipient"))
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -156,9 +162,6 @@ func incidentAct(ctx context.Context, e *env, c *app.Client, action, id string, 
 	if o.falseAlarm {
 		a.Outcome = "false-alarm"
 	}
-	if o.mail && o.drop {
-		return usagef("-mail and -drop exclude each other")
-	}
 	if o.source != "" {
 		p, err := policy.ParsePrefix(o.source)
 		if err != nil {
@@ -176,13 +179,26 @@ func incidentAct(ctx context.Context, e *env, c *app.Client, action, id string, 
 	if o.json {
 		return printJSON(e, v)
 	}
-	fmt.Fprintf(e.stdout, "%s is %s\n", v.ID, v.State)
+	switch {
+	case action == "contain":
+		fmt.Fprintf(e.stdout, "%s is %s:\n", v.ID, v.State)
+		for _, h := range v.Contain {
+			fmt.Fprintf(e.stdout, "  %s is held\n", containment(h))
+		}
+	case action == "release":
+		fmt.Fprintf(e.stdout, "%s contains nothing more; it is %s\n", v.ID, v.State)
+		if v.Held > 0 {
+			fmt.Fprintf(e.stderr, "hint: %s still held: postern incident release -mail or -drop %s\n", plural(v.Held, "recipient is", "recipients are"), v.ID)
+		}
+	default:
+		fmt.Fprintf(e.stdout, "%s is %s\n", v.ID, v.State)
+	}
 	return nil
 }
 
 func runImpact(ctx context.Context, e *env, args []string) error {
 	f := flags("impact")
-	asJSON := f.Bool("json", false, "")
+	asJSON := f.Bool("json", false, "print one JSON object")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -106,12 +107,35 @@ func dispatch(ctx context.Context, e *env, args []string) error {
 			return help(e, all, args[0])
 		}
 		err := all[i].run(ctx, e, args[1:])
-		if errors.Is(err, flag.ErrHelp) {
+		if errors.As(err, new(*helpWanted)) {
 			return help(e, all, args[0])
 		}
 		return err
 	}
-	return &exitError{code: exitUsage, text: fmt.Sprintf("unknown command %q", args[0]), hint: "postern help lists them"}
+	return unknownCommand(all, args[0])
+}
+
+// unknownCommand refuses, with the command that was likely meant.
+func unknownCommand(all []command, name string) error {
+	hint := "postern help lists them"
+	for i := range all {
+		if near(all[i].name, name) {
+			hint = fmt.Sprintf("did you mean %q?", all[i].name)
+		}
+	}
+	return &exitError{code: exitUsage, text: fmt.Sprintf("unknown command %q", name), hint: hint}
+}
+
+// near reports whether two words differ by one letter, or by two that have changed
+// places.
+func near(a, b string) bool {
+	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return len(a) <= 1 && len(b) <= 1 || len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
 }
 
 func isHelp(s string) bool { return s == "help" || s == "-h" || s == "-help" || s == "--help" }
@@ -130,13 +154,52 @@ func help(e *env, all []command, name string) error {
 		if c.name != name {
 			continue
 		}
-		fmt.Fprintf(e.stdout, "usage: postern %s %s\n\n%s\n", c.name, c.args, strings.TrimSpace(c.long))
-		if c.example != "" {
-			fmt.Fprintf(e.stdout, "\nexample:\n  %s\n", strings.ReplaceAll(strings.TrimSpace(c.example), "\n", "\n  "))
+		fmt.Fprintf(e.stdout, "usage: %s\n\n%s\n", strings.TrimSpace("postern "+c.name+" "+c.args), strings.TrimSpace(c.long))
+		var h *helpWanted
+		if errors.As(c.run(context.Background(), e, []string{"-h"}), &h) {
+			describe(e, h.flags)
 		}
+		fmt.Fprintf(e.stdout, "\nexample:\n  %s\n", strings.ReplaceAll(strings.TrimSpace(c.example), "\n", "\n  "))
 		return nil
 	}
-	return &exitError{code: exitUsage, text: fmt.Sprintf("unknown command %q", name), hint: "postern help lists them"}
+	return unknownCommand(all, name)
+}
+
+// helpWanted ends a command whose flags ask for help.
+type helpWanted struct{ flags *flag.FlagSet }
+
+// Error implements error.
+func (*helpWanted) Error() string { return "help" }
+
+// describe lists flags, one a line.
+func describe(e *env, f *flag.FlagSet) {
+	w := table(e)
+	first := true
+	f.VisitAll(func(fl *flag.Flag) {
+		if first {
+			fmt.Fprintln(e.stdout, "\nflags:")
+			first = false
+		}
+		value, text := flag.UnquoteUsage(fl)
+		fmt.Fprintf(w, "  %s\t%s\n", strings.TrimSpace("-"+fl.Name+" "+value), text)
+	})
+	_ = w.Flush()
+}
+
+// actionOf splits what a command is to do from the rest, and holds it against the
+// actions that there are.
+func actionOf(f *flag.FlagSet, args, actions []string) (string, []string, error) {
+	if len(args) > 0 && isHelp(args[0]) {
+		return "", nil, &helpWanted{f}
+	}
+	list := strings.Join(actions, ", ")
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return "", nil, &exitError{code: exitUsage, text: fmt.Sprintf("%s needs an action first: %s", f.Name(), list), hint: "postern help " + f.Name()}
+	}
+	if !slices.Contains(actions, args[0]) {
+		return "", nil, &exitError{code: exitUsage, text: fmt.Sprintf("unknown action %q of %s: %s", args[0], f.Name(), list), hint: "postern help " + f.Name()}
+	}
+	return args[0], args[1:], nil
 }
 
 // flags makes a flag set that leaves printing to complain.
@@ -152,9 +215,10 @@ func parse(f *flag.FlagSet, args []string) ([]string, error) {
 	for {
 		if err := f.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
+				return nil, &helpWanted{f}
 			}
-			return nil, &exitError{code: exitUsage, text: err.Error(), hint: "postern help " + f.Name()}
+			text := strings.Replace(err.Error(), "flag provided but not defined:", "unknown flag", 1)
+			return nil, &exitError{code: exitUsage, text: f.Name() + ": " + text, hint: "postern help " + f.Name()}
 		}
 		args = f.Args()
 		if len(args) == 0 {
@@ -165,8 +229,8 @@ func parse(f *flag.FlagSet, args []string) ([]string, error) {
 	}
 }
 
-// isTerminal reports whether colour and progress make sense on w.
-func isTerminal(w io.Writer) bool {
+// isTerminal reports whether w is a terminal, where colour and progress make sense.
+func isTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return false

@@ -20,6 +20,7 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/miekg/dns"
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // TestMain lets the test binary be postern itself: the tests below start it as a
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("POSTERN_TEST_AS_PROGRAM") != "" {
 		os.Exit(asProgram())
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"postern": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }})
 }
 
 // asProgram is postern's main; POSTERN_TEST_PROFILE names a file for a CPU profile of a

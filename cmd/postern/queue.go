@@ -9,22 +9,22 @@ import (
 )
 
 func runQueue(ctx context.Context, e *env, args []string) error {
-	if len(args) == 0 {
-		return usagef("queue needs an action: ls, show, hold, release, bounce, retry, drop")
-	}
-	action, args := args[0], args[1:]
 	f := flags("queue")
-	asJSON := f.Bool("json", false, "")
+	asJSON := f.Bool("json", false, "print JSON, one object a line")
 	var s app.QueueAction
-	f.StringVar(&s.ID, "id", "", "")
-	f.StringVar(&s.Domain, "domain", "", "")
-	f.StringVar(&s.Pool, "pool", "", "")
-	f.StringVar(&s.Customer, "customer", "", "")
-	f.StringVar(&s.Incident, "incident", "", "")
-	f.StringVar(&s.State, "state", "", "")
-	f.StringVar(&s.Note, "note", "", "")
-	f.IntVar(&s.Limit, "limit", 0, "")
-	all := f.Bool("all", false, "")
+	f.StringVar(&s.ID, "id", "", "choose by message `ID`")
+	f.StringVar(&s.Domain, "domain", "", "choose by the recipient's `DOMAIN`")
+	f.StringVar(&s.Pool, "pool", "", "choose by pool `NAME`")
+	f.StringVar(&s.Customer, "customer", "", "choose by customer `NAME`")
+	f.StringVar(&s.Incident, "incident", "", "choose what an incident's containment holds, by its `ID`")
+	f.StringVar(&s.State, "state", "", "choose by `STATE`: pending or held")
+	f.StringVar(&s.Note, "note", "", "`TEXT` for the record: why")
+	f.IntVar(&s.Limit, "limit", 0, "at most `N` recipients, oldest first")
+	all := f.Bool("all", false, "act on everything, where nothing is chosen")
+	action, args, err := actionOf(f, args, []string{"ls", "show", "hold", "release", "bounce", "retry", "drop"})
+	if err != nil {
+		return err
+	}
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -32,9 +32,15 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	if action == "show" && len(rest) == 2 {
 		s.ID, rest = rest[0], rest[1:]
 	}
+	if action == "show" && s.ID == "" {
+		return usagef("queue show takes a message and a configuration: postern queue show ID FILE")
+	}
 	file, err := oneFile("queue "+action, rest)
 	if err != nil {
 		return err
+	}
+	if action != "ls" && action != "show" && s.QueueSelect == (app.QueueSelect{}) && !*all {
+		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: "choose with -id, -domain, -pool, -customer, -incident or -state, or say -all"}
 	}
 	c, err := node(e, file)
 	if err != nil {
@@ -42,23 +48,64 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	}
 	s.By = operator()
 	switch action {
-	case "ls", "show":
+	case "ls":
 		return queueList(ctx, e, c, s.QueueSelect, *asJSON)
-	case "hold", "release", "bounce", "retry", "drop":
-		if s.QueueSelect == (app.QueueSelect{}) && !*all {
-			return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: "choose with -id, -domain, -pool, -customer, -incident or -state, or say -all"}
-		}
-		var done app.Done
-		if err := remote(c.Post(ctx, "/queue/"+action, s, &done)); err != nil {
+	case "show":
+		return queueShow(ctx, e, c, s.QueueSelect, *asJSON)
+	}
+	return queueAct(ctx, e, c, action, s, *asJSON)
+}
+
+// queueAct acts on what is chosen. It is exit 1 where that is nothing.
+func queueAct(ctx context.Context, e *env, c *app.Client, action string, s app.QueueAction, asJSON bool) error {
+	var done app.Done
+	if err := remote(c.Post(ctx, "/queue/"+action, s, &done)); err != nil {
+		return err
+	}
+	if asJSON {
+		if err := printJSON(e, done); err != nil {
 			return err
 		}
-		if *asJSON {
-			return printJSON(e, done)
-		}
-		fmt.Fprintf(e.stdout, "%s: %d recipients\n", action, done.Changed)
-		return nil
+	} else {
+		fmt.Fprintf(e.stdout, "%s: %s\n", action, count(done.Changed, "recipient"))
 	}
-	return usagef("unknown queue action %q: ls, show, hold, release, bounce, retry, drop", action)
+	if done.Changed == 0 {
+		return &exitError{code: exitNo}
+	}
+	return nil
+}
+
+// queueShow prints every recipient of one message that is not done with.
+func queueShow(ctx context.Context, e *env, c *app.Client, s app.QueueSelect, asJSON bool) error {
+	var rows []app.QueueRow
+	if err := remote(c.Get(ctx, "/queue", url.Values{"id": {s.ID}}, &rows)); err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		return &exitError{code: exitNo, text: fmt.Sprintf("message %s is not in the queue", s.ID), hint: "postern trace -id " + s.ID + " tells what became of it"}
+	}
+	for i := range rows {
+		r := &rows[i]
+		if asJSON {
+			if err := printJSON(e, r); err != nil {
+				return err
+			}
+			continue
+		}
+		w := table(e)
+		if i == 0 {
+			fmt.Fprintf(w, "message\t%s\naccepted\t%s, origin %s, customer %s\nsender\t<%s>\n", r.ID, stampTime(r.Accepted), r.Origin, dash(r.Customer), r.Sender)
+		}
+		fmt.Fprintf(w, "recipient %d\t<%s> %s by filter %s, pool %s\n", r.Recipient, r.Address, r.State, filterName(r.Filter), dash(r.Pool))
+		fmt.Fprintf(w, "\t%s, next %s\n", count(r.Attempts, "attempt"), stampTime(r.Next))
+		if r.Reason != "" {
+			fmt.Fprintf(w, "\t%s\n", printable(r.Reason))
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func queueList(ctx context.Context, e *env, c *app.Client, s app.QueueSelect, asJSON bool) error {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -56,19 +57,26 @@ func remote(err error) error {
 // oneFile takes the single configuration argument that stands last.
 func oneFile(name string, args []string) (string, error) {
 	if len(args) != 1 {
-		return "", &exitError{code: exitUsage, text: fmt.Sprintf("%s takes one configuration file or folder", name), hint: "postern help " + name}
+		return "", &exitError{code: exitUsage, text: fmt.Sprintf("%s takes one configuration file or folder", name), hint: "postern help " + strings.Fields(name)[0]}
 	}
 	return args[0], nil
 }
 
 // printJSON writes one object a line.
 func printJSON(e *env, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
+	enc := json.NewEncoder(e.stdout)
+	enc.SetEscapeHTML(false) // it is read by jq and by people, not in a page
+	return enc.Encode(v)
+}
+
+// count says how many of something there are.
+func count(n int, one string) string { return plural(n, one, one+"s") }
+
+func plural(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
 	}
-	_, err = fmt.Fprintf(e.stdout, "%s\n", b)
-	return err
+	return fmt.Sprintf("%d %s", n, more)
 }
 
 // table aligns columns.
@@ -92,7 +100,7 @@ func dash(s string) string {
 
 func runStatus(ctx context.Context, e *env, args []string) error {
 	f := flags("status")
-	asJSON := f.Bool("json", false, "")
+	asJSON := f.Bool("json", false, "print one JSON object")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -113,13 +121,17 @@ func runStatus(ctx context.Context, e *env, args []string) error {
 		return printJSON(e, s)
 	}
 	w := table(e)
-	fmt.Fprintf(w, "node\t%s\nversion\t%s\nup since\t%s\npolicy\t%s, %d filters, guard %s\n", s.Hostname, s.Version, stampTime(s.Started), s.Policy, s.Filters, s.Guard)
+	fmt.Fprintf(w, "node\t%s\nversion\t%s\nup since\t%s\npolicy\t%s, %s, guard %s\n", s.Hostname, s.Version, stampTime(s.Started), s.Policy, count(s.Filters, "filter"), s.Guard)
 	fmt.Fprintf(w, "listeners\t%s\nqueue\t%d waiting, %d held\nincidents\t%d open\n", strings.Join(s.Listeners, ", "), s.Waiting, s.Held, s.Incidents)
 	return w.Flush()
 }
 
 func runHealth(ctx context.Context, e *env, args []string) error {
-	file, err := oneFile("health", args)
+	rest, err := parse(flags("health"), args)
+	if err != nil {
+		return err
+	}
+	file, err := oneFile("health", rest)
 	if err != nil {
 		return err
 	}
@@ -127,12 +139,16 @@ func runHealth(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	return remote(c.Get(ctx, "/readyz", nil, nil))
+	if err := remote(c.Get(ctx, "/readyz", nil, nil)); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout, "ready")
+	return nil
 }
 
 func runReload(ctx context.Context, e *env, args []string) error {
 	f := flags("reload")
-	reason := f.String("reason", "", "")
+	reason := f.String("reason", "", "`TEXT` for the record: why")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -146,23 +162,27 @@ func runReload(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	var out app.Reloaded
-	if err := remote(c.Post(ctx, "/reload", app.ReloadRequest{By: operator(), Reason: *reason}, &out)); err != nil {
+	full, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	if err := remote(c.Post(ctx, "/reload", app.ReloadRequest{By: operator(), Reason: *reason, File: full}, &out)); err != nil {
 		return err
 	}
 	for _, d := range out.Diagnostics {
 		fmt.Fprintln(e.stderr, d)
 	}
-	fmt.Fprintf(e.stdout, "policy %s is in force, %d filters\n", out.Policy, out.Filters)
+	fmt.Fprintf(e.stdout, "policy %s is in force, %s\n", out.Policy, count(out.Filters, "filter"))
 	return nil
 }
 
 func runTrace(ctx context.Context, e *env, args []string) error {
 	f := flags("trace")
-	asJSON := f.Bool("json", false, "")
-	id := f.String("id", "", "")
-	mid := f.String("message-id", "", "")
-	rcpt := f.String("recipient", "", "")
-	limit := f.Int("limit", 10, "")
+	asJSON := f.Bool("json", false, "print JSON, one object a line")
+	id := f.String("id", "", "the message with this `ID` of ours")
+	mid := f.String("message-id", "", "messages with this Message-ID `FIELD`")
+	rcpt := f.String("recipient", "", "the latest messages to this `ADDRESS`")
+	limit := f.Int("limit", 10, "at most `N` messages")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -175,7 +195,7 @@ func runTrace(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	if *id == "" && *mid == "" && *rcpt == "" {
-		return usagef("trace needs one of -id, -message-id, -recipient")
+		return &exitError{code: exitUsage, text: "trace needs one of -id, -message-id, -recipient", hint: "postern help trace"}
 	}
 	c, err := node(e, file)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"postern.dev/postern/internal/app"
@@ -24,8 +25,8 @@ type judged struct {
 
 func runReport(ctx context.Context, e *env, args []string) error {
 	f := flags("report")
-	asJSON := f.Bool("json", false, "")
-	cfg := f.String("config", "", "")
+	asJSON := f.Bool("json", false, "print JSON, one object a line")
+	cfg := f.String("config", "", "ask the ledger of the running node of this configuration (`FILE|DIR`)")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -52,7 +53,7 @@ func runReport(ctx context.Context, e *env, args []string) error {
 			j.Verdict, err = judge(ctx, raw)
 		}
 		if err != nil {
-			j.Verdict, j.Error, bad = nil, err.Error(), true
+			j.Verdict, j.Error, bad = nil, strings.TrimPrefix(err.Error(), "open "+name+": "), true
 		}
 		if err := printJudged(e, &j, *asJSON); err != nil {
 			return err
@@ -77,6 +78,9 @@ func printJudged(e *env, j *judged, asJSON bool) error {
 		return nil
 	}
 	fmt.Fprintf(e.stdout, "%s: %s, grade %s\n  %s\n", j.File, j.Kind, j.Grade, printable(j.Reason))
+	if j.Format != "" {
+		fmt.Fprintf(e.stdout, "  says    %s\n", printable(says(j.Verdict)))
+	}
 	for _, k := range j.Keys {
 		sign := "for"
 		if !k.Supports {
@@ -87,8 +91,23 @@ func printJudged(e *env, j *judged, asJSON bool) error {
 	return nil
 }
 
-// offline judges without a ledger: it tells malformed from foreign and forged stamps
-// from none, and nothing more.
+// says tells what a report itself states.
+func says(v *report.Verdict) string {
+	out := v.Format
+	if v.FeedbackType != "" {
+		out += ", " + v.FeedbackType
+	}
+	if v.SourceIP.IsValid() {
+		out += ", from " + v.SourceIP.String()
+	}
+	if !v.Arrived.IsZero() {
+		out += ", arrived " + stampTime(v.Arrived)
+	}
+	return out
+}
+
+// offline reads without a ledger: it tells what is malformed from what can be judged,
+// and what the report says, and nothing more.
 func offline(ctx context.Context, raw []byte) (*report.Verdict, error) {
 	ring, err := stamp.NewRing([]stamp.Key{{Secret: make([]byte, 32), Created: time.Unix(0, 0)}})
 	if err != nil {
@@ -96,7 +115,13 @@ func offline(ctx context.Context, raw []byte) (*report.Verdict, error) {
 	}
 	nothing := emptyLedger{}
 	j := report.New(report.Options{Rows: nothing, Index: nothing, Seen: nothing, Ring: func() *stamp.Ring { return ring }, Sources: func(netip.Addr) bool { return false }})
-	return j.Judge(ctx, report.Input{Raw: raw})
+	v, err := j.Judge(ctx, report.Input{Raw: raw})
+	if err != nil || v.Kind == report.Malformed {
+		return v, err
+	}
+	v.Kind, v.Grade, v.Keys = report.Undecidable, report.GradeC, []report.Key{}
+	v.Reason = "it can be read; whether we sent it only a ledger knows: name a running node's configuration with -config"
+	return v, nil
 }
 
 // emptyLedger knows nothing.
@@ -136,10 +161,21 @@ func printImpact(e *env, id string, im *ledger.Impact) error {
 }
 
 func runKeys(_ context.Context, e *env, args []string) error {
-	if len(args) != 2 {
-		return usagef("keys takes an action and a configuration: postern keys ls|rotate FILE")
+	f := flags("keys")
+	asJSON := f.Bool("json", false, "ls: print JSON, one object a line")
+	action, args, err := actionOf(f, args, []string{"ls", "rotate"})
+	if err != nil {
+		return err
 	}
-	cfg, err := loadConfig(e, args[1], false)
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	file, err := oneFile("keys "+action, rest)
+	if err != nil {
+		return err
+	}
+	cfg, err := loadConfig(e, file, false)
 	if err != nil {
 		return err
 	}
@@ -150,28 +186,48 @@ func runKeys(_ context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	switch args[0] {
-	case "ls":
-		w := table(e)
-		fmt.Fprintln(w, "KEY\tCREATED\tSTATE")
-		for _, k := range ring.Keys() {
-			state := "verifies"
-			if k.Retired {
-				state = "retired"
-			}
-			fmt.Fprintf(w, "%d\t%s\t%s\n", k.ID, stampTime(k.Created), state)
-		}
-		return w.Flush()
-	case "rotate":
-		next, err := ring.Rotate(time.Now(), randomSource())
-		if err != nil {
-			return err
-		}
-		if err := app.WriteKeys(cfg.Node.Keys, next); err != nil {
-			return err
-		}
-		fmt.Fprintf(e.stdout, "%s has %d keys now; postern reload puts the new one into force\n", cfg.Node.Keys, len(next.Keys()))
-		return nil
+	if action == "ls" {
+		return listKeys(e, ring.Keys(), *asJSON)
 	}
-	return usagef("unknown keys action %q: ls, rotate", args[0])
+	next, err := ring.Rotate(time.Now(), randomSource())
+	if err != nil {
+		return err
+	}
+	if err := app.WriteKeys(cfg.Node.Keys, next); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "%s has %s now; postern reload puts the new one into force\n", cfg.Node.Keys, count(len(next.Keys()), "key"))
+	return nil
+}
+
+// listKeys shows the keys without their secrets.
+func listKeys(e *env, keys []stamp.Key, asJSON bool) error {
+	mints := -1 // the newest that is not retired, as in stamp.NewRing
+	for i, k := range keys {
+		if !k.Retired && (mints < 0 || !k.Created.Before(keys[mints].Created)) {
+			mints = i
+		}
+	}
+	w := table(e)
+	if !asJSON {
+		fmt.Fprintln(w, "KEY\tCREATED\tSTATE")
+	}
+	for i, k := range keys {
+		state := "verifies"
+		if i == mints {
+			state = "mints"
+		}
+		if asJSON {
+			if err := printJSON(e, struct {
+				Key     uint8     `json:"key"`
+				Created time.Time `json:"created"`
+				State   string    `json:"state"`
+			}{k.ID, k.Created, state}); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\n", k.ID, stampTime(k.Created), state)
+	}
+	return w.Flush()
 }

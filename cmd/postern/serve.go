@@ -40,7 +40,11 @@ func runServe(ctx context.Context, e *env, args []string) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
 	}
-	file, err := oneFile("serve", args)
+	rest, err := parse(flags("serve"), args)
+	if err != nil {
+		return err
+	}
+	file, err := oneFile("serve", rest)
 	if err != nil {
 		return err
 	}
@@ -90,7 +94,14 @@ func untilStopped(ctx context.Context, a *app.App, log *slog.Logger) error {
 	}
 }
 
-func runVersion(_ context.Context, e *env, _ []string) error {
+func runVersion(_ context.Context, e *env, args []string) error {
+	rest, err := parse(flags("version"), args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return usagef("version takes no arguments")
+	}
 	fmt.Fprintf(e.stdout, "postern %s %s %s/%s\n", app.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return nil
 }

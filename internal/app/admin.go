@@ -118,7 +118,9 @@ func (f endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		v = Failure{Error: err.Error()}
 	}
-	_ = json.NewEncoder(w).Encode(v)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v)
 }
 
 func body[T any](r *http.Request) (v T, err error) {
@@ -156,7 +158,7 @@ func (a *App) adminMux() *http.ServeMux {
 		if err != nil {
 			return nil, err
 		}
-		return a.view(r.Context(), s), nil
+		return a.detail(r.Context(), s), nil
 	}))
 	m.Handle("GET /incidents/{id}/impact", endpoint(func(r *http.Request) (any, error) {
 		if err := a.ledger.CaughtUp(r.Context(), a.spool.Durable()); err != nil {
@@ -181,7 +183,7 @@ func (a *App) status(*http.Request) (any, error) {
 func selection(s QueueSelect) (queue.Select, error) {
 	out := queue.Select{Domain: s.Domain, Pool: s.Pool, Customer: s.Customer, Incident: s.Incident, State: s.State, Limit: s.Limit}
 	if s.ID != "" {
-		id, err := smtp.ParseID(s.ID)
+		id, err := messageID(s.ID)
 		if err != nil {
 			return out, err
 		}
@@ -236,14 +238,14 @@ func (a *App) view(ctx context.Context, s *ledger.IncidentState) IncidentView {
 	}
 	if rs, err := a.ledger.Reports(ctx, time.Time{}, time.Time{}); err == nil {
 		for i := range rs {
-			if rs[i].Path == o.Path && (rs[i].Verdict == string(report.Leaked) || rs[i].Verdict == string(report.Bypassed)) {
+			if incident.Concerns(s, &rs[i]) {
 				v.Reports++
 			}
 		}
 	}
-	for i := range s.Timeline {
+	for i, step := range incident.Steps(s) {
 		e := &s.Timeline[i]
-		v.Timeline = append(v.Timeline, fmt.Sprintf("%s  %-11s by %s  %s", e.Time.UTC().Format("2006-01-02 15:04:05"), e.State, e.By, e.Note))
+		v.Timeline = append(v.Timeline, safe(strings.TrimRight(fmt.Sprintf("%s  %-11s  %-8s  %s", e.Time.UTC().Format("2006-01-02 15:04:05"), step, e.By, e.Note), " ")))
 	}
 	return v
 }
@@ -276,7 +278,7 @@ func (a *App) incidentAct(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.view(r.Context(), s), nil
+	return a.detail(r.Context(), s), nil
 }
 
 func (a *App) act(ctx context.Context, id, action string, req IncidentAction) (*ledger.IncidentState, error) {
@@ -284,22 +286,66 @@ func (a *App) act(ctx context.Context, id, action string, req IncidentAction) (*
 	case "contain":
 		return a.book.Contain(ctx, id, req.Contain, req.By, req.Note)
 	case "release":
-		s, err := a.book.Release(ctx, id, req.By, req.Note)
-		if err != nil || (!req.Release && !req.Drop) {
-			return s, err
-		}
-		what := "release"
-		if req.Drop {
-			what = "drop"
-		}
-		_, err = a.queue.Act(ctx, what, queue.Select{Incident: id}, req.By, "incident "+id+": "+req.Note)
-		return s, err
+		return a.release(ctx, id, req)
 	case "repaired":
 		return a.book.Repaired(ctx, id, req.By, req.Note)
 	case "close":
+		s, err := a.book.Get(id)
+		if err != nil {
+			return nil, err
+		}
+		if n := a.held(s); n > 0 {
+			return nil, fmt.Errorf("incident %s still holds %d recipients: release it with -mail or -drop first", id, n)
+		}
 		return a.book.Close(ctx, id, req.Outcome, req.By, req.Note)
 	}
 	return nil, fmt.Errorf("unknown incident action %q", action)
+}
+
+// release ends a containment and, where it is asked to, deals with what the incident
+// holds: what was contained, and what the relay guard held on its path.
+func (a *App) release(ctx context.Context, id string, req IncidentAction) (*ledger.IncidentState, error) {
+	s, err := a.book.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Contain) > 0 || (!req.Release && !req.Drop) {
+		if s, err = a.book.Release(ctx, id, req.By, req.Note); err != nil {
+			return nil, err
+		}
+	}
+	what := "release"
+	switch {
+	case req.Drop:
+		what = "drop"
+	case !req.Release:
+		return s, nil
+	}
+	for _, sel := range heldBy(s) {
+		if _, err = a.queue.Act(ctx, what, sel, req.By, strings.TrimSuffix("incident "+id+": "+req.Note, ": ")); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// detail is a view with what the incident holds counted, which looks through the queue.
+func (a *App) detail(ctx context.Context, s *ledger.IncidentState) IncidentView {
+	v := a.view(ctx, s)
+	v.Held = a.held(s)
+	return v
+}
+
+func (a *App) held(s *ledger.IncidentState) (n int) {
+	for _, sel := range heldBy(s) {
+		n += len(a.queue.List(sel))
+	}
+	return n
+}
+
+// heldBy chooses what an incident holds.
+func heldBy(s *ledger.IncidentState) []queue.Select {
+	return []queue.Select{{Incident: s.ID}, {Guard: &s.Opening.Path}}
 }
 
 // judge gives the verdict of a saved mail. Nothing is recorded, nothing opened.
@@ -312,6 +358,21 @@ func (a *App) judge(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return a.now().judge.Judge(r.Context(), report.Input{Raw: req.Raw})
+}
+
+// noSuchMessage tells that the ledger knows none.
+type noSuchMessage struct{}
+
+func (noSuchMessage) Error() string        { return "trace: the ledger has no such message" }
+func (noSuchMessage) Is(target error) bool { return target == ledger.ErrNotFound }
+
+// messageID reads a message id as people give it.
+func messageID(s string) (smtp.ID, error) {
+	id, err := smtp.ParseID(strings.ToLower(strings.TrimSpace(s)))
+	if err != nil {
+		return id, fmt.Errorf("%q is no message id: it has 20 characters, such as 06h0zy32ne1vrrs81m00", s)
+	}
+	return id, nil
 }
 
 // trace gives the lives of the messages that a query finds.
@@ -329,7 +390,7 @@ func (a *App) trace(r *http.Request) (any, error) {
 	switch {
 	case q.Get("id") != "":
 		var id smtp.ID
-		if id, err = smtp.ParseID(strings.ToLower(q.Get("id"))); err == nil {
+		if id, err = messageID(q.Get("id")); err == nil {
 			ids = []smtp.ID{id}
 		}
 	case q.Get("message-id") != "":
@@ -343,11 +404,14 @@ func (a *App) trace(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if len(ids) == 0 {
-		return nil, fmt.Errorf("trace: no such message: %w", ledger.ErrNotFound)
+		return nil, noSuchMessage{}
 	}
 	out := []Traced{}
 	for _, id := range ids[:min(len(ids), limit)] {
 		events, err := a.ledger.History(ctx, id)
+		if errors.Is(err, ledger.ErrNotFound) || (err == nil && len(events) == 0) {
+			return nil, noSuchMessage{}
+		}
 		if err != nil {
 			return nil, err
 		}

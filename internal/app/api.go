@@ -98,6 +98,7 @@ type (
 		Changed  time.Time            `json:"changed"`
 		Contain  []ledger.Containment `json:"contain,omitempty"`
 		Reports  int                  `json:"reports"`
+		Held     int                  `json:"held,omitempty"` // recipients that are held because of it; not in the list of incidents
 		Timeline []string             `json:"timeline,omitempty"`
 	}
 
@@ -105,7 +106,7 @@ type (
 	ReloadRequest struct {
 		By     string `json:"by"`
 		Reason string `json:"reason,omitempty"`
-		File   string `json:"file,omitempty"` // another file in place of the node's; "" is the same
+		File   string `json:"file,omitempty"` // what the operator means to reload; refused where it is not the node's, "" is the node's
 	}
 
 	// Reloaded tells what came into force.

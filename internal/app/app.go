@@ -145,6 +145,9 @@ func (a *App) wire(ctx context.Context) error {
 		return err
 	}
 	a.wireMail(cfg)
+	if err := a.missedTrips(ctx); err != nil {
+		return err
+	}
 	a.metrics.registry.MustRegister(newProofMetrics(a))
 	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
@@ -322,11 +325,9 @@ func (a *App) listen(l *config.Listener) error {
 	s := &smtp.Server{Hostname: a.now().cfg.Node.Hostname, Backend: a.gateway.Listener(l.Name, l.Auth), Limits: l.Limits, ProxyFrom: l.ProxyFrom,
 		Log: a.log.With("listener", l.Name)} // its clock is the sockets': deadlines are in real time
 	if l.TLS != nil {
-		cert, err := tls.LoadX509KeyPair(l.TLS.Certificate, l.TLS.Key)
-		if err != nil {
-			return fmt.Errorf("listener %q: certificate: %w", l.Name, err)
-		}
-		s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		name := l.Name
+		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return a.now().certs[name], nil }}
 		if l.TLS.Min == "1.3" {
 			s.TLS.MinVersion = tls.VersionTLS13
 		}
@@ -382,8 +383,8 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	a.reload.Lock()
 	defer a.reload.Unlock()
 	path := a.o.Path
-	if req.File != "" {
-		path = req.File
+	if req.File != "" && !sameFile(req.File, path) {
+		return nil, fmt.Errorf("reload %s: this node was started with %s", req.File, path)
 	}
 	cfg, diags := config.Load(path, config.Options{Now: a.o.Now})
 	if diags.HasErrors() {
@@ -392,11 +393,12 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 		return nil, fmt.Errorf("reload %s: %s; the running policy stays\n%s", path, diags.Count(), b.String())
 	}
 	old := a.now()
-	if what, same := sameListeners(old.cfg, cfg); !same {
-		return nil, fmt.Errorf("reload %s: %s; restart for that. The running policy stays", path, what)
+	what, same := sameNode(&old.cfg.Node, &cfg.Node)
+	if same {
+		what, same = sameListeners(old.cfg, cfg)
 	}
-	if cfg.Node.State != old.cfg.Node.State {
-		return nil, fmt.Errorf("reload %s: the state folder cannot change while running. The running policy stays", path)
+	if !same {
+		return nil, fmt.Errorf("reload %s: %s, which needs a restart; the running policy stays", path, what)
 	}
 	proved, err := prove(cfg, a.o.Now())
 	if err != nil {
@@ -418,6 +420,16 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 		out.Diagnostics = append(out.Diagnostics, "warning: "+diags[i].Error())
 	}
 	return out, nil
+}
+
+// sameFile reports whether two names mean one file.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 // Bound lists the listeners' names and addresses.

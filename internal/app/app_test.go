@@ -1,13 +1,23 @@
 package app_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -286,7 +296,165 @@ func TestHeldMailSurvivesARestart(t *testing.T) {
 	if err := w.client.Post(w.ctx(), "/incidents/"+id+"/release", app.IncidentAction{By: "t", Drop: true}, &v); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("dropped", func(s app.Status) bool { return s.Held == 1 })
+	w.eventually("dropped, what the guard held too", func(s app.Status) bool { return s.Held == 0 })
+	if err := w.client.Post(w.ctx(), "/incidents/"+id+"/close", app.IncidentAction{By: "t"}, &v); err != nil {
+		t.Errorf("close after the release: %v", err)
+	}
+}
+
+// TestGuardHeldMailNeedsADecision: without a containment too, an incident of the guard
+// cannot be closed over the mail that it holds; other mail on hold is left alone.
+func TestGuardHeldMailNeedsADecision(t *testing.T) {
+	w := newWorld(t, leaky+"filter \"later\" {\n  if = origin == \"customer\" && rcpt.local == \"later\"\n  then = hold(\"later\")\n}\n")
+	w.send(w.session(stranger, w.internet), "a@stranger.example", mail("stranger-1"), "victim@aol.com", "other@aol.com")
+	w.send(w.session(acme, w.inject), "n@news.acme.example", mail("acme-1"), "later@other.example")
+	w.eventually("held", func(s app.Status) bool { return s.Held == 3 && s.Incidents == 1 })
+	id := w.incidents()[0].ID
+	var v app.IncidentView
+	if err := w.client.Get(w.ctx(), "/incidents/"+id, nil, &v); err != nil || v.Held != 2 {
+		t.Errorf("it holds %d, %v", v.Held, err)
+	}
+	err := w.client.Post(w.ctx(), "/incidents/"+id+"/close", app.IncidentAction{By: "t"}, &v)
+	if err == nil || !strings.Contains(err.Error(), "still holds 2 recipients") {
+		t.Errorf("close: %v", err)
+	}
+	if err := w.client.Post(w.ctx(), "/incidents/"+id+"/release", app.IncidentAction{By: "t", Drop: true}, &v); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the guard's is dropped, the filter's is not", func(s app.Status) bool { return s.Held == 1 })
+	if err := w.client.Post(w.ctx(), "/incidents/"+id+"/close", app.IncidentAction{By: "t"}, &v); err != nil || v.State != "closed" {
+		t.Errorf("close: %v, %s", err, v.State)
+	}
+}
+
+// TestReloadSaysWhatItCannotChange: what belongs to open sockets is refused, never
+// taken in silence; a renewed certificate comes into force.
+func TestReloadSaysWhatItCannotChange(t *testing.T) {
+	w := newWorld(t, leaky)
+	w.stop(w.node)
+	addr := free(t)
+	listener := func(attributes string) string {
+		return leaky + fmt.Sprintf("listener \"tls\" {\n  address = %q\n  from = \"strangers\"\n  tls {\n    certificate = \"cert.pem\"\n    key = \"key.pem\"\n  }\n%s}\n", addr, attributes)
+	}
+	certificate(t, w.dir, "first.example")
+	w.write(listener(""))
+	w.start()
+	if name := subject(t, addr); name != "first.example" {
+		t.Errorf("certificate of %q", name)
+	}
+	for _, c := range []struct{ name, text, want string }{
+		{"limits", listener("  limits {\n    size = \"1MiB\"\n  }\n"), `listener "tls" changes its AUTH, TLS, PROXY or limits, which needs a restart; the running policy stays`},
+		{"AUTH", listener("  auth = true\n"), `listener "tls" changes its AUTH`},
+		{"a listener is gone", leaky, `listener "tls" is gone`},
+		{"an address", strings.Replace(listener(""), addr, free(t), 1), `listener "tls" moves from ` + addr},
+	} {
+		w.write(c.text)
+		if err := w.client.Post(w.ctx(), "/reload", app.ReloadRequest{By: "t"}, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	w.write(listener(""))
+	if err := w.client.Post(w.ctx(), "/reload", app.ReloadRequest{By: "t", File: "/etc/hostname"}, nil); err == nil || !strings.Contains(err.Error(), "this node was started with") {
+		t.Errorf("another file: %v", err)
+	}
+	certificate(t, w.dir, "renewed.example")
+	if err := w.client.Post(w.ctx(), "/reload", app.ReloadRequest{By: "t", File: w.file}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if name := subject(t, addr); name != "renewed.example" {
+		t.Errorf("certificate of %q after the reload", name)
+	}
+	if err := os.WriteFile(filepath.Join(w.dir, "cert.pem"), []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.client.Post(w.ctx(), "/reload", app.ReloadRequest{By: "t"}, nil); err == nil || !strings.Contains(err.Error(), "the running policy stays") {
+		t.Errorf("a broken certificate: %v", err)
+	}
+	if name := subject(t, addr); name != "renewed.example" {
+		t.Errorf("certificate of %q after a failed reload", name)
+	}
+}
+
+// certificate writes cert.pem and key.pem for a name.
+func certificate(t *testing.T, dir, name string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kb, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, b := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: kb}} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// subject names the certificate that a listener shows after STARTTLS.
+func subject(t *testing.T, addr string) string {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	r := bufio.NewReader(nc)
+	for _, line := range []string{"", "EHLO x\r\n", "STARTTLS\r\n"} {
+		if _, err := nc.Write([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			got, err := r.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) > 3 && got[3] == ' ' {
+				break
+			}
+		}
+	}
+	c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	return c.ConnectionState().PeerCertificates[0].Subject.CommonName
+}
+
+// TestRetryIsNoRelease: retry tries at once what waits, and leaves alone what is held.
+func TestRetryIsNoRelease(t *testing.T) {
+	w := newWorld(t, "filter \"later\" {\n  if = rcpt.local == \"later\"\n  then = hold(\"later\")\n}\n")
+	var open atomic.Bool
+	w.other.Behaviour.Refuse = func(to smtp.Path) *smtp.Reply {
+		if open.Load() || to.Local != "wait" {
+			return nil
+		}
+		return smtp.NewReply(451, smtp.EnhancedCode{4, 3, 0}, "not now")
+	}
+	c := w.session(acme, w.inject)
+	w.send(c, "n@news.acme.example", mail("acme-1"), "later@other.example")
+	w.send(c, "n@news.acme.example", mail("acme-2"), "wait@other.example")
+	rows := []app.QueueRow{}
+	w.eventually("tried once", func(app.Status) bool {
+		rows = nil
+		return w.client.Get(w.ctx(), "/queue?state=pending", nil, &rows) == nil && len(rows) == 1 && rows[0].Attempts > 0
+	})
+	open.Store(true)
+	var done app.Done
+	if err := w.client.Post(w.ctx(), "/queue/retry", app.QueueAction{By: "t"}, &done); err != nil || done.Changed != 1 {
+		t.Errorf("retry changed %d, %v", done.Changed, err)
+	}
+	if err := w.other.Await(w.ctx(), 1, marked("acme-2")); err != nil {
+		t.Error(err)
+	}
+	w.eventually("the held one is held", func(s app.Status) bool { return s.Held == 1 && s.Waiting == 0 })
 }
 
 // TestContainmentReachesARunningSession holds in the middle of a session what it let

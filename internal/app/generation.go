@@ -1,6 +1,8 @@
 package app
 
 import (
+	"crypto/tls"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -24,6 +26,7 @@ type generation struct {
 	gateway *gateway.Generation
 	routing *queue.Routing
 	judge   *report.Judge
+	certs   map[string]*tls.Certificate // by listener
 }
 
 // build makes a generation. Whatever can fail has failed before or fails here,
@@ -33,7 +36,11 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	if err != nil {
 		return nil, err
 	}
-	g := &generation{cfg: cfg, proof: proved, ring: ring}
+	certs, err := certificates(cfg)
+	if err != nil {
+		return nil, err
+	}
+	g := &generation{cfg: cfg, proof: proved, ring: ring, certs: certs}
 	g.gateway = &gateway.Generation{
 		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program,
 		CustomerOf: func(user string) string { return cfg.Users[user].Customer },
@@ -88,20 +95,86 @@ type credentials struct{ app *App }
 // Secret implements smtp.Credentials.
 func (c credentials) Secret(user string) (smtp.Verifier, bool) { return c.app.now().cfg.Secret(user) }
 
-// sameListeners reports whether two configurations listen alike: a listener's address,
-// TLS and limits belong to the socket and need a restart.
-func sameListeners(a, b *config.Config) (string, bool) {
-	var was, is []string
-	for _, p := range []struct {
-		out *[]string
-		cfg *config.Config
-	}{{&was, a}, {&is, b}} {
-		for i := range p.cfg.Listeners {
-			l := &p.cfg.Listeners[i]
-			for _, addr := range l.Addresses {
-				*p.out = append(*p.out, l.Name+" "+addr.String())
-			}
+// certificates reads every listener's, so that a renewed one comes into force with a
+// reload, and a broken one keeps the reload out.
+func certificates(cfg *config.Config) (map[string]*tls.Certificate, error) {
+	out := map[string]*tls.Certificate{}
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		if l.TLS == nil {
+			continue
+		}
+		cert, err := tls.LoadX509KeyPair(l.TLS.Certificate, l.TLS.Key)
+		if err != nil {
+			return nil, fmt.Errorf("listener %q: certificate: %w", l.Name, err)
+		}
+		out[l.Name] = &cert
+	}
+	return out, nil
+}
+
+// sameNode reports whether two configurations mean the same node, else what differs.
+func sameNode(a, b *config.Node) (string, bool) {
+	for _, p := range []struct{ name, was, is string }{
+		{"hostname", a.Hostname, b.Hostname}, {"state", a.State, b.State}, {"socket", a.Socket, b.Socket}, {"admin", a.Admin, b.Admin},
+		{"resolver", list(a.Resolver), list(b.Resolver)}, {"smtp_port", fmt.Sprint(a.SMTPPort), fmt.Sprint(b.SMTPPort)},
+		{"log", a.LogFormat + " " + a.LogLevel, b.LogFormat + " " + b.LogLevel},
+	} {
+		if p.was != p.is {
+			return fmt.Sprintf("%s of the node changes from %q to %q", p.name, p.was, p.is), false
 		}
 	}
-	return "listeners were [" + strings.Join(was, ", ") + "] and would be [" + strings.Join(is, ", ") + "]", strings.Join(was, ",") == strings.Join(is, ",")
+	return "", true
+}
+
+// sameListeners reports whether two configurations listen alike, else what differs. A
+// listener's addresses, AUTH, TLS and limits belong to its sockets and need a restart;
+// its certificate does not.
+func sameListeners(a, b *config.Config) (string, bool) {
+	was, is := sockets(a), sockets(b)
+	for name := range was {
+		if _, there := is[name]; !there {
+			return fmt.Sprintf("listener %q is gone", name), false
+		}
+	}
+	for name, s := range is {
+		old, there := was[name]
+		switch {
+		case !there:
+			return fmt.Sprintf("listener %q is new", name), false
+		case old.addresses != s.addresses:
+			return fmt.Sprintf("listener %q moves from %s to %s", name, old.addresses, s.addresses), false
+		case old != s:
+			return fmt.Sprintf("listener %q changes its AUTH, TLS, PROXY or limits", name), false
+		}
+	}
+	return "", true
+}
+
+// socket is what of a listener cannot change while it listens.
+type socket struct {
+	addresses, proxy, min string
+	auth, tls, implicit   bool
+	limits                smtp.Limits
+}
+
+func sockets(cfg *config.Config) map[string]socket {
+	out := map[string]socket{}
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		s := socket{addresses: list(l.Addresses), proxy: list(l.ProxyFrom), auth: l.Auth, limits: l.Limits}
+		if l.TLS != nil {
+			s.tls, s.implicit, s.min = true, l.TLS.Implicit, l.TLS.Min
+		}
+		out[l.Name] = s
+	}
+	return out
+}
+
+func list[T fmt.Stringer](xs []T) string {
+	var parts []string
+	for _, x := range xs {
+		parts = append(parts, x.String())
+	}
+	return strings.Join(parts, ", ")
 }

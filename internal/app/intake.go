@@ -153,9 +153,18 @@ func (in *intake) read(ctx context.Context, id smtp.ID) error {
 	return nil
 }
 
-// settle makes the verdict durable, then opens an incident where one is due.
+// settle opens an incident where one is due, then makes the verdict durable. In this
+// order a crash between the two costs nothing: the report is judged again, and finds
+// its incident open.
 func (in *intake) settle(ctx context.Context, m *spool.Message, i int, v *report.Verdict) error {
 	a := in.app
+	s, opened, err := a.book.Observe(ctx, v)
+	if err != nil {
+		return err
+	}
+	if opened {
+		a.log.Error("incident opened", "incident", s.ID, "trigger", v.Kind, "listener", v.Path.Listener, "filter", v.Path.Filter, "peer", v.Peer.String(), "policy", v.Policy)
+	}
 	pos, err := a.spool.Commit(ctx, &spool.Batch{
 		Changes: []spool.Change{{ID: m.ID, Recipient: i, State: spool.Settled}},
 		Events:  [][]byte{ledger.Encode(v.Event(m.ID, a.o.Now()))},
@@ -165,17 +174,7 @@ func (in *intake) settle(ctx context.Context, m *spool.Message, i int, v *report
 	}
 	a.metrics.verdicts.WithLabelValues(string(v.Kind), v.Provider).Inc()
 	a.log.Info("report judged", "verdict", v.Kind, "grade", v.Grade, "provider", v.Provider, "customer", v.Customer, "reason", v.Reason)
-	if err := a.ledger.CaughtUp(ctx, uint64(pos)); err != nil {
-		return err
-	}
-	s, opened, err := a.book.Observe(ctx, v)
-	if err != nil {
-		return err
-	}
-	if opened {
-		a.log.Error("incident opened", "incident", s.ID, "trigger", v.Kind, "listener", v.Path.Listener, "filter", v.Path.Filter, "peer", v.Peer.String(), "policy", v.Policy)
-	}
-	return nil
+	return a.ledger.CaughtUp(ctx, uint64(pos))
 }
 
 // authentication gives the policy its facts about a message.

@@ -77,7 +77,11 @@ func (ds Diagnostics) Write(w io.Writer, colour bool) {
 		if d.Warning {
 			word = paint("33;1", "warning")
 		}
-		fmt.Fprintf(w, "%s: %s: %s\n", paint("1", d.Pos.String()), word, d.Message)
+		if d.Pos.Line == 0 { // about a file as a whole, which the message names
+			fmt.Fprintf(w, "%s: %s\n", word, d.Message)
+		} else {
+			fmt.Fprintf(w, "%s: %s: %s\n", paint("1", d.Pos.String()), word, d.Message)
+		}
 		if d.line != "" {
 			fmt.Fprintf(w, "  %s\n  %s\n", d.line, paint("31", underline(d)))
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -23,8 +24,21 @@ type Options struct {
 	Terminal bool
 	Seed     uint64
 	Now      func() time.Time
+	// Judged is called with each complaint's verdict; nil is nobody.
+	Judged func(Complaint)
 	// Keep is called with the node still running; nil ends it at once.
-	Keep func(ctx context.Context, file string)
+	Keep func(ctx context.Context, file string, r *Result)
+}
+
+// Complaint is one complaint, what Postern made of it, and what the lab knows.
+type Complaint struct {
+	Complaint int    `json:"complaint"` // counted from 1
+	Provider  string `json:"provider"`
+	Verdict   string `json:"verdict"`
+	Grade     string `json:"grade"`
+	Customer  string `json:"customer,omitempty"`
+	Truth     string `json:"truth"` // sent or leaked
+	Incident  string `json:"incident,omitempty"`
 }
 
 // Result is what happened, in numbers.
@@ -34,22 +48,26 @@ type Result struct {
 	StrangerDelivered int            `json:"stranger_messages_delivered"` // as the lab's providers counted
 	Complaints        int            `json:"complaints"`
 	Verdicts          map[string]int `json:"verdicts"`
-	WrongVerdicts     int            `json:"wrong_verdicts"` // that differ from what the lab knows
 	Incident          Incident       `json:"incident"`
-	HeldByContainment int            `json:"held_by_containment"`
 	AfterRepair       int            `json:"delivered_after_repair"` // of the stranger's
 	CustomerAfter     int            `json:"customer_delivered_after_repair"`
 	Seconds           float64        `json:"seconds"`
+
+	// What the sum above is held against (Wrong) and what the end of the story names.
+	WrongVerdicts     int    `json:"-"` // that differ from what the lab knows
+	HeldByContainment int    `json:"-"`
+	Victim            string `json:"-"` // a recipient of the stranger's
+	Reader            string `json:"-"` // a recipient of a customer's
 }
 
 // Incident is the one that opened.
 type Incident struct {
-	ID                string `json:"id"`
+	ID                string `json:"-"`
 	Listener          string `json:"listener"`
 	Filter            string `json:"filter"`
 	Peer              string `json:"peer"`
 	OpenedAtComplaint int    `json:"opened_at_complaint"` // counted from 1
-	FirstLeaked       int    `json:"first_leaked_complaint"`
+	FirstLeaked       int    `json:"-"`
 	Impact            int    `json:"impact"`
 }
 
@@ -82,9 +100,9 @@ func Play(ctx context.Context, o Options) (*Result, error) {
 			return nil, err
 		}
 	}
-	s.r.Seconds = o.Now().Sub(s.n.start).Seconds()
+	s.r.Seconds = math.Round(o.Now().Sub(s.n.start).Seconds()*1000) / 1000
 	if o.Keep != nil {
-		o.Keep(ctx, s.file)
+		o.Keep(ctx, s.file, s.r)
 	}
 	return s.r, nil
 }
@@ -291,24 +309,39 @@ func (s *story) complain(ctx context.Context, n int, d *lab.Delivery) error {
 		return fmt.Errorf("complaint %d has no verdict: %w", n, err)
 	}
 	s.r.Verdicts[v.Verdict]++
-	truth := "sent"
+	c := Complaint{Complaint: n, Provider: d.Provider, Verdict: v.Verdict, Grade: v.Grade, Customer: v.Customer, Truth: "sent"}
 	if d.ByStranger() {
-		truth = "leaked"
+		c.Truth = "leaked"
 		if s.r.Incident.FirstLeaked == 0 {
-			s.r.Incident.FirstLeaked = n
+			s.r.Incident.FirstLeaked, s.r.Victim = n, d.To.String()
 		}
+	} else {
+		s.r.Reader = d.To.String()
 	}
-	if v.Verdict != truth {
+	if c.Verdict != c.Truth {
 		s.r.WrongVerdicts++
 	}
-	who := v.Customer
+	who := c.Customer
 	if who == "" {
 		who = "nobody of ours"
 	}
-	s.n.say("complaint %2d from %-8s %-7s grade %s: %s sent it", n, d.Provider, v.Verdict, v.Grade, who)
-	if s.r.Incident.ID != "" {
-		return nil
+	s.n.say("complaint %2d from %-8s %-7s grade %s: %s sent it", n, d.Provider, c.Verdict, c.Grade, who)
+	if s.r.Incident.ID == "" {
+		if err := s.opened(ctx, n); err != nil {
+			return err
+		}
+		if s.r.Incident.OpenedAtComplaint == n {
+			c.Incident = s.r.Incident.ID
+		}
 	}
+	if s.o.Judged != nil {
+		s.o.Judged(c)
+	}
+	return nil
+}
+
+// opened looks whether a complaint has opened an incident.
+func (s *story) opened(ctx context.Context, n int) error {
 	var open []app.IncidentView
 	if err := s.client.Get(ctx, "/incidents", nil, &open); err != nil {
 		return err
@@ -356,7 +389,7 @@ func (s *story) impact(ctx context.Context) error {
 	}
 	s.r.Incident.Impact = im.HandedOff
 	s.r.StrangerDelivered = s.count((*lab.Delivery).ByStranger)
-	s.n.say("%d recipients, by %d of the AOL range's addresses, counted exactly; AOL's own count: %d.", im.HandedOff, len(im.Sources), s.r.StrangerDelivered)
+	s.n.say("%d recipients, from %d of the AOL range's addresses, counted exactly; AOL's own count: %d.", im.HandedOff, len(im.Sources), s.r.StrangerDelivered)
 	return nil
 }
 
@@ -414,6 +447,6 @@ func (s *story) ending(ctx context.Context) error {
 	if err := s.client.Post(ctx, "/incidents/"+s.r.Incident.ID+"/close", app.IncidentAction{By: "demo", Note: "repaired and proven by the stranger's next attempts"}, &v); err != nil {
 		return err
 	}
-	s.n.scene("In 2008 it took AOL's complaints, days, and nobody could count it.")
+	s.n.scene("In 2008 it took days of AOL's complaints, and nobody could count what had gone out.")
 	return nil
 }

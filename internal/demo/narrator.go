@@ -32,7 +32,7 @@ func (n *narrator) scene(title string) {
 func (n *narrator) say(format string, a ...any) {
 	n.clear()
 	if n.w != nil {
-		fmt.Fprintf(n.w, "        "+format+"\n", a...)
+		fmt.Fprintln(n.w, strings.TrimRight("        "+fmt.Sprintf(format, a...), " "))
 	}
 }
 

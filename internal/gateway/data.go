@@ -197,6 +197,7 @@ func (m *incoming) authenticate(ctx context.Context) error {
 // ones get a DSN; a message of anybody else is refused if one recipient is, since a
 // DSN could go to a forged reverse-path.
 func (m *incoming) decide() *smtp.Reply {
+	m.s.generation.Program.Read(&m.content)
 	var refused *policy.Decision
 	good := 0
 	m.plan = make([]planned, 0, len(m.s.rcpts))

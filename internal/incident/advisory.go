@@ -50,8 +50,32 @@ func filter(p ledger.Path) string {
 	return fmt.Sprintf("filter %q", p.Filter)
 }
 
+// Steps names what each entry of an incident's timeline did: open, contained, released,
+// repaired, closed, false-alarm.
+func Steps(s *ledger.IncidentState) []string {
+	out := make([]string, len(s.Timeline))
+	for i := range s.Timeline {
+		e := &s.Timeline[i]
+		out[i] = e.State
+		if i > 0 && len(s.Timeline[i-1].Contain) > 0 && len(e.Contain) == 0 {
+			out[i] = "released"
+		}
+	}
+	return out
+}
+
 func systems(w *strings.Builder, s *ledger.IncidentState, hostname string) {
-	fmt.Fprintf(w, "## Systems affected\n\n- gateway %s, listener %q\n- policy version %s\n", hostname, s.Opening.Path.Listener, s.Opening.Policy)
+	fmt.Fprintf(w, "## Systems affected\n\n- gateway %s", hostname)
+	if s.Opening.Path.Listener != "" {
+		fmt.Fprintf(w, ", listener %q", s.Opening.Path.Listener)
+	}
+	fmt.Fprintln(w)
+	if s.Opening.Policy != "" {
+		fmt.Fprintf(w, "- policy version %s\n", s.Opening.Policy)
+	}
+	if s.Opening.Source.IsValid() && s.Opening.Pool == "" {
+		fmt.Fprintf(w, "- source address %s\n", s.Opening.Source)
+	}
 	if s.Opening.Pool != "" {
 		fmt.Fprintf(w, "- source pool %q\n", s.Opening.Pool)
 	}
@@ -74,23 +98,46 @@ func handed(im *ledger.Impact) string {
 	if im.HandedOff == 0 {
 		return "Nothing was handed off by this path."
 	}
-	return fmt.Sprintf("By this path %d messages were handed off to %d recipients, %d different, between %s and %s.", im.Messages, im.HandedOff, im.Recipients, clock(im.First), clock(im.Last))
+	return fmt.Sprintf("By this path %d messages were handed off to %d recipients (%d different), between %s and %s.", im.Messages, im.HandedOff, im.Recipients, clock(im.First), clock(im.Last))
 }
 
 func diagnosis(w *strings.Builder, s *ledger.IncidentState, line string) {
 	o := &s.Opening
 	fmt.Fprint(w, "## Diagnosis\n\n")
-	fmt.Fprintf(w, "Trigger: %s. %s.\n\n", o.Trigger, strings.TrimSuffix(o.Note, "."))
+	fmt.Fprintf(w, "Noticed by %s. %s.\n\n", trigger(o.Trigger), sentence(o.Note))
 	if o.Path != (ledger.Path{}) {
 		at := ""
 		if line != "" {
 			at = " (" + line + ")"
 		}
-		fmt.Fprintf(w, "Cause: mail of origin %s that came in by listener %q was let out by %s%s under policy %s.\n\n", o.Path.Origin, o.Path.Listener, filter(o.Path), at, o.Policy)
+		fmt.Fprintf(w, "Cause: mail of origin %s that came in by listener %q %s by %s%s under policy %s.\n\n", o.Path.Origin, o.Path.Listener, letOut(o.Trigger), filter(o.Path), at, o.Policy)
 	}
 	if o.Peer.IsValid() {
-		fmt.Fprintf(w, "First peer seen: %s. First message: %s.\n\n", o.Peer, o.Message)
+		fmt.Fprintf(w, "Peer of the message that was noticed: %s. The message: %s (`postern trace -id %s`).\n\n", o.Peer, o.Message, o.Message)
 	}
+}
+
+// sentence begins a note with a capital and leaves its full stop to the writer.
+func sentence(s string) string {
+	s = strings.TrimSuffix(cell(s), ".")
+	if s != "" && s[0] >= 'a' && s[0] <= 'z' {
+		s = strings.ToUpper(s[:1]) + s[1:]
+	}
+	return s
+}
+
+func trigger(s string) string {
+	if s == "guard" {
+		return "the relay guard"
+	}
+	return "a report judged " + s
+}
+
+func letOut(trigger string) string {
+	if trigger == "guard" {
+		return "was to be let out"
+	}
+	return "was let out"
 }
 
 func impact(w *strings.Builder, s *ledger.IncidentState, im *ledger.Impact, reports []ledger.Reported) {
@@ -105,14 +152,14 @@ func impact(w *strings.Builder, s *ledger.IncidentState, im *ledger.Impact, repo
 		}
 		fmt.Fprintf(w, "| by %s | recipients |\n|---|---:|\n", t.title)
 		for _, c := range t.counts {
-			fmt.Fprintf(w, "| %s | %d |\n", c.Name, c.Count)
+			fmt.Fprintf(w, "| %s | %d |\n", cell(shown(c.Name)), c.Count)
 		}
 		fmt.Fprintln(w)
 	}
 	byProvider := map[string]int{}
 	var order []string
 	for i := range reports {
-		if r := &reports[i]; r.Path == s.Opening.Path && r.Verdict != "duplicate" {
+		if r := &reports[i]; Concerns(s, r) {
 			k := fmt.Sprintf("%s from %s", r.Verdict, name(r.Provider))
 			if byProvider[k] == 0 {
 				order = append(order, k)
@@ -129,6 +176,22 @@ func impact(w *strings.Builder, s *ledger.IncidentState, im *ledger.Impact, repo
 	}
 }
 
+// Concerns reports whether a judged report is about an incident: mail that leaked by
+// its path, or that bypassed the gateway.
+func Concerns(s *ledger.IncidentState, r *ledger.Reported) bool {
+	if s.Opening.Trigger == "bypassed" {
+		return r.Verdict == "bypassed"
+	}
+	return r.Verdict == "leaked" && r.Path == s.Opening.Path
+}
+
+func shown(name string) string {
+	if name == "" {
+		return "(default)"
+	}
+	return name
+}
+
 func name(provider string) string {
 	if provider == "" {
 		return "a reporter who is not authenticated"
@@ -137,10 +200,10 @@ func name(provider string) string {
 }
 
 func solution(w *strings.Builder, s *ledger.IncidentState) {
-	fmt.Fprint(w, "## Solution\n\n| time | state | by | note |\n|---|---|---|---|\n")
-	for i := range s.Timeline {
+	fmt.Fprint(w, "## Solution\n\n| time | step | by | note |\n|---|---|---|---|\n")
+	for i, step := range Steps(s) {
 		e := &s.Timeline[i]
-		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", clock(e.Time), e.State, e.By, cell(e.Note))
+		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", clock(e.Time), step, cell(e.By), cell(e.Note))
 	}
 	fmt.Fprintln(w)
 	switch {
@@ -150,6 +213,10 @@ func solution(w *strings.Builder, s *ledger.IncidentState) {
 		fmt.Fprintln(w, "The path is held. The policy is to be repaired: a filter that refuses strangers' mail has to stand before the one that delivers it, or the delivering filter has to name its origin.")
 	case s.State == Repaired:
 		fmt.Fprintln(w, "The policy has been repaired.")
+	case s.State == Closed:
+		fmt.Fprintln(w, "It is closed.")
+	case s.State == FalseAlarm:
+		fmt.Fprintln(w, "It was a false alarm.")
 	}
 }
 

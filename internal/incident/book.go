@@ -137,6 +137,19 @@ func (b *Book) Guard(ctx context.Context, g *ledger.GuardTripped) (s *ledger.Inc
 		Note: fmt.Sprintf("a stranger's message was about to be relayed to %s and has been held", g.Host)})
 }
 
+// Knows reports whether an incident about a path was open at a time, or has been
+// opened since.
+func (b *Book) Knows(p ledger.Path, at time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.all {
+		if s.Opening.Path == p && (s.Open() || !s.Changed.Before(at)) {
+			return true
+		}
+	}
+	return false
+}
+
 func (b *Book) open(ctx context.Context, e ledger.IncidentChanged) (*ledger.IncidentState, bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -206,8 +219,22 @@ func (b *Book) Contain(ctx context.Context, id string, what []ledger.Containment
 			}
 			what = []ledger.Containment{{Path: &p}}
 		}
-		return ledger.IncidentChanged{State: Contained, Contain: append(slices.Clone(s.Contain), what...), By: by, Note: note}, nil
+		hold := slices.Clone(s.Contain)
+		for _, c := range what {
+			if !slices.ContainsFunc(hold, func(h ledger.Containment) bool { return same(h, c) }) {
+				hold = append(hold, c)
+			}
+		}
+		return ledger.IncidentChanged{State: Contained, Contain: hold, By: by, Note: note}, nil
 	})
+}
+
+// same reports whether two containments hold the same.
+func same(a, b ledger.Containment) bool {
+	if (a.Path == nil) != (b.Path == nil) || (a.Path != nil && *a.Path != *b.Path) {
+		return false
+	}
+	return a.Source == b.Source && a.Pool == b.Pool
 }
 
 // Release ends the containment; the incident is open or repaired as before.

@@ -209,18 +209,22 @@ func (p *Provider) Await(ctx context.Context, n int, match func(*Delivery) bool)
 	}
 }
 
-// Complain sends a complaint about a delivery to an address at a gateway's listener,
-// with the redaction of the provider's profile.
-func (p *Provider) Complain(ctx context.Context, d *Delivery, listener string, fbl smtp.Path) error {
+func (p *Provider) reporter() smtp.Path { return smtp.Path{Local: "scomp", Domain: p.Domain} }
+
+// Complaint writes the mail of a complaint about a delivery to an address, with the
+// redaction of the provider's profile. Each is another one.
+func (p *Provider) Complaint(d *Delivery, fbl smtp.Path) []byte {
 	p.mu.Lock()
 	p.sent++
 	n := p.sent
 	p.mu.Unlock()
-	now := p.lab.now()
-	from := smtp.Path{Local: "scomp", Domain: p.Domain}
-	text := message.BuildARF(&message.Complaint{Profile: p.Profile, From: from.String(), To: fbl.String(), Date: now, MessageID: fmt.Sprintf("c%d@%s", n, p.Domain), Boundary: fmt.Sprintf("b%d-%s", n, p.Name),
+	return message.BuildARF(&message.Complaint{Profile: p.Profile, From: p.reporter().String(), To: fbl.String(), Date: p.lab.now(), MessageID: fmt.Sprintf("c%d@%s", n, p.Domain), Boundary: fmt.Sprintf("b%d-%s", n, p.Name),
 		SourceIP: d.Peer, Arrival: d.At, MailFrom: d.From.String(), Rcpt: d.To.String(), Original: d.Data})
-	r, err := submit(ctx, p.Reporter, listener, "report."+p.Domain, from, fbl, text)
+}
+
+// Complain sends a complaint about a delivery to an address at a gateway's listener.
+func (p *Provider) Complain(ctx context.Context, d *Delivery, listener string, fbl smtp.Path) error {
+	r, err := submit(ctx, p.Reporter, listener, "report."+p.Domain, p.reporter(), fbl, p.Complaint(d, fbl))
 	if err != nil {
 		return fmt.Errorf("lab: complaint of %s: %w", p.Name, err)
 	}

@@ -46,184 +46,184 @@ type (
 	// Accepted: a message was taken over, with what was decided for each recipient.
 	// It is committed in one record with the message, before the 250.
 	Accepted struct {
-		Time      time.Time
-		ID        smtp.ID
-		Parent    smtp.ID // of a message that an inside host re-sent: the row it came from
-		Listener  string
-		Peer      netip.AddrPort
-		Helo      string
-		TLS       string // "TLS1.3 TLS_AES_128_GCM_SHA256", "" in clear
-		AuthUser  string
-		Origin    string
-		Customer  string
-		Sender    string   // reverse-path as given
-		MessageID string   // Message-ID field without brackets; the gateway's own where the injector set none
-		Subject   uint64   // SubjectHash of the Subject field, 0 where there is none
-		DKIM      []uint64 // DKIMHash of the b= of each DKIM-Signature field
-		Size      int64
-		Policy    string // policy version
-		Decisions []Decided
+		Time      time.Time      `json:"time"`
+		ID        smtp.ID        `json:"id"`
+		Parent    smtp.ID        `json:"parent,omitzero"` // of a message that an inside host re-sent: the row it came from
+		Listener  string         `json:"listener"`
+		Peer      netip.AddrPort `json:"peer,omitzero"`
+		Helo      string         `json:"helo,omitzero"`
+		TLS       string         `json:"tls,omitzero"` // "TLS1.3 TLS_AES_128_GCM_SHA256", "" in clear
+		AuthUser  string         `json:"auth_user,omitzero"`
+		Origin    string         `json:"origin"`
+		Customer  string         `json:"customer,omitzero"`
+		Sender    string         `json:"sender"`                // reverse-path as given
+		MessageID string         `json:"message_id,omitzero"`   // Message-ID field without brackets; the gateway's own where the injector set none
+		Subject   uint64         `json:"subject_hash,omitzero"` // SubjectHash of the Subject field, 0 where there is none
+		DKIM      []uint64       `json:"dkim_hashes,omitempty"` // DKIMHash of the b= of each DKIM-Signature field
+		Size      int64          `json:"size"`
+		Policy    string         `json:"policy"` // policy version
+		Decisions []Decided      `json:"decisions"`
 	}
 	// Decided is the decision for one recipient of an Accepted message, by index.
 	Decided struct {
-		Recipient   string
-		Disposition string // policy.Disposition
-		Filter      string
-		Line        string // "file:line" of the filter
-		Pool        string
-		Inside      string
-		Logs        []string
-		Tags        []string
+		Recipient   string   `json:"recipient"`
+		Disposition string   `json:"disposition"` // policy.Disposition
+		Filter      string   `json:"filter"`
+		Line        string   `json:"line,omitzero"` // "file:line" of the filter
+		Pool        string   `json:"pool,omitzero"`
+		Inside      string   `json:"inside,omitzero"`
+		Logs        []string `json:"logs,omitempty"`
+		Tags        []string `json:"tags,omitempty"`
 	}
 	// Refused: a recipient or a message was refused with a 4xx or 5xx, at RCPT or at
 	// the end of DATA.
 	Refused struct {
-		Time      time.Time
-		Listener  string
-		Peer      netip.AddrPort
-		Helo      string
-		Origin    string
-		Customer  string
-		Sender    string
-		Recipient string
-		Filter    string
-		Policy    string
-		Reply     string
+		Time      time.Time      `json:"time"`
+		Listener  string         `json:"listener"`
+		Peer      netip.AddrPort `json:"peer,omitzero"`
+		Helo      string         `json:"helo,omitzero"`
+		Origin    string         `json:"origin"`
+		Customer  string         `json:"customer,omitzero"`
+		Sender    string         `json:"sender"`
+		Recipient string         `json:"recipient"`
+		Filter    string         `json:"filter"`
+		Policy    string         `json:"policy"`
+		Reply     string         `json:"reply,omitzero"`
 	}
 	// Attempted: a delivery attempt that did not end in a hand-off and will be
 	// repeated.
 	Attempted struct {
-		Time      time.Time
-		ID        smtp.ID
-		Recipient int
-		Attempt   int // 1 for the first
-		Pool      string
-		Source    netip.Addr
-		Peer      netip.AddrPort // zero where no connection came about
-		Host      string
-		Reply     string // the peer's reply, or the cause in our words
-		Next      time.Time
+		Time      time.Time      `json:"time"`
+		ID        smtp.ID        `json:"id"`
+		Recipient int            `json:"recipient"`
+		Attempt   int            `json:"attempt"` // 1 for the first
+		Pool      string         `json:"pool,omitzero"`
+		Source    netip.Addr     `json:"source,omitzero"`
+		Peer      netip.AddrPort `json:"peer,omitzero"` // zero where no connection came about
+		Host      string         `json:"host,omitzero"`
+		Reply     string         `json:"reply,omitzero"` // the peer's reply, or the cause in our words
+		Next      time.Time      `json:"next,omitzero"`
 	}
 	// HandedOff: the peer took over one recipient. It carries its whole path, so that
 	// an impact can be counted from these rows alone.
 	HandedOff struct {
-		Time      time.Time
-		ID        smtp.ID
-		Recipient int
-		Address   string // the recipient
-		Domain    string // its domain, normal form
-		Path      Path
-		Policy    string
-		Customer  string
-		Pool      string
-		Source    netip.Addr
-		Peer      netip.AddrPort
-		Host      string
-		TLS       string
-		Reply     string
-		Attempt   int
-		Seconds   float64 // from acceptance to hand-off
+		Time      time.Time      `json:"time"`
+		ID        smtp.ID        `json:"id"`
+		Recipient int            `json:"recipient"`
+		Address   string         `json:"address"`         // the recipient
+		Domain    string         `json:"domain,omitzero"` // its domain, normal form
+		Path      Path           `json:"path"`
+		Policy    string         `json:"policy"`
+		Customer  string         `json:"customer,omitzero"`
+		Pool      string         `json:"pool,omitzero"`
+		Source    netip.Addr     `json:"source,omitzero"`
+		Peer      netip.AddrPort `json:"peer,omitzero"`
+		Host      string         `json:"host,omitzero"`
+		TLS       string         `json:"tls,omitzero"`
+		Reply     string         `json:"reply,omitzero"`
+		Attempt   int            `json:"attempt"`
+		Seconds   float64        `json:"seconds,omitzero"` // from acceptance to hand-off
 	}
 	// Bounced: delivery was given up, and a DSN sent where one was due.
 	Bounced struct {
-		Time      time.Time
-		ID        smtp.ID
-		Recipient int
-		Path      Path
-		Source    netip.Addr
-		Peer      netip.AddrPort
-		Host      string
-		Reply     string
-		DSN       smtp.ID // the DSN's own message, zero where none was due
+		Time      time.Time      `json:"time"`
+		ID        smtp.ID        `json:"id"`
+		Recipient int            `json:"recipient"`
+		Path      Path           `json:"path"`
+		Source    netip.Addr     `json:"source,omitzero"`
+		Peer      netip.AddrPort `json:"peer,omitzero"`
+		Host      string         `json:"host,omitzero"`
+		Reply     string         `json:"reply,omitzero"`
+		DSN       smtp.ID        `json:"dsn,omitzero"` // the DSN's own message, zero where none was due
 	}
 	// Held: a recipient is kept back.
 	Held struct {
-		Time      time.Time
-		ID        smtp.ID
-		Recipient int
-		Path      Path
-		Reason    string
-		Incident  string // "" where a filter or an operator held it
+		Time      time.Time `json:"time"`
+		ID        smtp.ID   `json:"id"`
+		Recipient int       `json:"recipient"`
+		Path      Path      `json:"path"`
+		Reason    string    `json:"reason,omitzero"`
+		Incident  string    `json:"incident,omitzero"` // "" where a filter or an operator held it
 	}
 	// Released: a held recipient goes back to the queue.
 	Released struct {
-		Time      time.Time
-		ID        smtp.ID
-		Recipient int
-		By        string
+		Time      time.Time `json:"time"`
+		ID        smtp.ID   `json:"id"`
+		Recipient int       `json:"recipient"`
+		By        string    `json:"by,omitzero"`
 	}
 	// Dropped: a recipient was discarded after acceptance by an operator.
 	Dropped struct {
-		Time      time.Time
-		ID        smtp.ID
-		Recipient int
-		By        string
-		Reason    string
+		Time      time.Time `json:"time"`
+		ID        smtp.ID   `json:"id"`
+		Recipient int       `json:"recipient"`
+		By        string    `json:"by,omitzero"`
+		Reason    string    `json:"reason,omitzero"`
 	}
 	// Reported: a complaint or bounce came in and was judged.
 	Reported struct {
-		Time     time.Time
-		ID       smtp.ID // the report's own message; zero for a report from a file
-		Identity string  // of the report, for telling duplicates
-		Provider string
-		Format   string
-		Verdict  string
-		Grade    string
-		Keys     []string // "stamp", "received-id=...": what decided
-		Subject  smtp.ID  // the message that it is about; zero where unknown
-		Rcpt     int      // recipient index of Subject, -1 where unknown
-		Customer string
-		Path     Path // of Subject
-		SourceIP netip.Addr
-		Arrived  time.Time // arrival of the offending mail as the report has it
+		Time     time.Time  `json:"time"`
+		ID       smtp.ID    `json:"id"`                // the report's own message; zero for a report from a file
+		Identity string     `json:"identity,omitzero"` // of the report, for telling duplicates
+		Provider string     `json:"provider,omitzero"`
+		Format   string     `json:"format,omitzero"`
+		Verdict  string     `json:"verdict"`
+		Grade    string     `json:"grade"`
+		Keys     []string   `json:"keys,omitempty"`   // "stamp", "received-id=...": what decided
+		Subject  smtp.ID    `json:"message,omitzero"` // the message that it is about; zero where unknown
+		Rcpt     int        `json:"recipient"`        // recipient index of Subject, -1 where unknown
+		Customer string     `json:"customer,omitzero"`
+		Path     Path       `json:"path"` // of Subject
+		SourceIP netip.Addr `json:"source_ip,omitzero"`
+		Arrived  time.Time  `json:"arrived,omitzero"` // arrival of the offending mail as the report has it
 	}
 	// GuardTripped: a stranger's message was about to be relayed.
 	GuardTripped struct {
-		Time      time.Time
-		ID        smtp.ID
-		Recipient int
-		Address   string
-		Path      Path
-		Peer      netip.Addr // of the session it came from
-		Policy    string
-		Observed  bool   // the guard only watches: the message went on
-		Host      string // where it was about to go
+		Time      time.Time  `json:"time"`
+		ID        smtp.ID    `json:"id"`
+		Recipient int        `json:"recipient"`
+		Address   string     `json:"address"`
+		Path      Path       `json:"path"`
+		Peer      netip.Addr `json:"peer,omitzero"` // of the session it came from
+		Policy    string     `json:"policy"`
+		Observed  bool       `json:"observed,omitzero"` // the guard only watches: the message went on
+		Host      string     `json:"host,omitzero"`     // where it was about to go
 	}
 	// IncidentChanged: an incident was opened or moved on. The incident is the sum of
 	// these events.
 	IncidentChanged struct {
-		Time     time.Time
-		Incident string // "INC-2026-0001"
-		State    string // open, contained, repaired, closed, false-alarm
-		By       string // "postern" or the operator's name
-		Note     string
-		Trigger  string // of the opening: leaked, bypassed, guard
-		Path     Path   // of the opening
-		Peer     netip.Addr
-		Policy   string
-		Pool     string
-		Source   netip.Addr
-		Message  smtp.ID       // the message that opened it
-		Report   string        // identity of the report that opened it
-		Contain  []Containment // of the containment: what is now held; replaces the former list
+		Time     time.Time     `json:"time"`
+		Incident string        `json:"incident,omitzero"` // "INC-2026-0001"
+		State    string        `json:"state,omitzero"`    // open, contained, repaired, closed, false-alarm
+		By       string        `json:"by,omitzero"`       // "postern" or the operator's name
+		Note     string        `json:"note,omitzero"`
+		Trigger  string        `json:"trigger,omitzero"` // of the opening: leaked, bypassed, guard
+		Path     Path          `json:"path"`             // of the opening
+		Peer     netip.Addr    `json:"peer,omitzero"`
+		Policy   string        `json:"policy"`
+		Pool     string        `json:"pool,omitzero"`
+		Source   netip.Addr    `json:"source,omitzero"`
+		Message  smtp.ID       `json:"message,omitzero"`  // the message that opened it
+		Report   string        `json:"report,omitzero"`   // identity of the report that opened it
+		Contain  []Containment `json:"contain,omitempty"` // of the containment: what is now held; replaces the former list
 	}
 	// PolicyLoaded: a policy came into force.
 	PolicyLoaded struct {
-		Time    time.Time
-		Policy  string
-		By      string
-		Files   []string
-		Filters int
-		Guard   string
-		Reason  string
+		Time    time.Time `json:"time"`
+		Policy  string    `json:"policy"`
+		By      string    `json:"by,omitzero"`
+		Files   []string  `json:"files,omitempty"`
+		Filters int       `json:"filters"`
+		Guard   string    `json:"guard,omitzero"`
+		Reason  string    `json:"reason,omitzero"`
 	}
 	// Admin: an operator did something to the queue or the node.
 	Admin struct {
-		Time   time.Time
-		By     string
-		Action string
-		Object string
-		Note   string
+		Time   time.Time `json:"time"`
+		By     string    `json:"by,omitzero"`
+		Action string    `json:"action,omitzero"`
+		Object string    `json:"object,omitzero"`
+		Note   string    `json:"note,omitzero"`
 	}
 )
 

@@ -18,7 +18,7 @@ type Impact struct {
 	Messages   int       `json:"messages"`   // different messages among them
 	Recipients int       `json:"recipients"` // different addresses among them
 	Bounced    int       `json:"bounced"`
-	Held       int       `json:"held"`
+	Held       int       `json:"held"` // recipients that were kept back at some time
 	Guard      int       `json:"guard_tripped"`
 	First      time.Time `json:"first,omitzero"` // hand-off
 	Last       time.Time `json:"last,omitzero"`
@@ -32,6 +32,12 @@ type Impact struct {
 type Count struct {
 	Name  string `json:"name"`
 	Count int    `json:"count"`
+}
+
+// recipientOf is one recipient of one message.
+type recipientOf struct {
+	id smtp.ID
+	n  int
 }
 
 // tally counts by name.
@@ -57,6 +63,7 @@ func (t tally) byCount() []Count {
 func (l *Ledger) Impact(ctx context.Context, p Path, from, to time.Time) (*Impact, error) {
 	im := &Impact{Path: p}
 	messages, addresses := map[smtp.ID]bool{}, map[string]bool{}
+	held := map[recipientOf]bool{}
 	domains, filters, sources, hours := tally{}, tally{}, tally{}, tally{}
 	err := l.scan(ctx, key(keyPath, p.key()), timeBound(from), timeBound(to), func(_, v []byte) (bool, error) {
 		e, err := Decode(v)
@@ -79,11 +86,18 @@ func (l *Ledger) Impact(ctx context.Context, p Path, from, to time.Time) (*Impac
 			}
 			im.Last = e.Time
 		case *Bounced:
-			im.Bounced++
+			if e.Path == p {
+				im.Bounced++
+			}
 		case *Held:
-			im.Held++
+			if r := (recipientOf{e.ID, e.Recipient}); e.Path == p && !held[r] {
+				held[r] = true
+				im.Held++
+			}
 		case *GuardTripped:
-			im.Guard++
+			if e.Path == p {
+				im.Guard++
+			}
 		}
 		return true, nil
 	})

@@ -15,6 +15,9 @@ import (
 	"postern.dev/postern/internal/spool"
 )
 
+// guardReason is why the relay guard holds a recipient.
+const guardReason = "relay guard"
+
 // Select chooses recipients; zero parts choose everything.
 type Select struct {
 	ID       smtp.ID
@@ -24,6 +27,7 @@ type Select struct {
 	Incident string
 	State    string // "pending", "held"
 	Limit    int
+	Guard    *ledger.Path // held by the relay guard on this path
 }
 
 // Row is one recipient that is not done with.
@@ -45,6 +49,7 @@ func (s *Select) match(it *item, m *spool.Message) bool {
 		s.Pool != "" && s.Pool != r.Pool,
 		s.Customer != "" && s.Customer != m.Customer,
 		s.Incident != "" && it.reason != "incident "+s.Incident,
+		s.Guard != nil && (it.reason != guardReason || *s.Guard != ledger.Path{Listener: m.Listener, Filter: r.Filter, Origin: m.Origin}),
 		s.State == "pending" && it.state != spool.Pending,
 		s.State == "held" && it.state != spool.Held:
 		return false

@@ -190,7 +190,7 @@ func (d *delivery) stopped() bool {
 		d.q.o.OnGuard(trip)
 		return false
 	}
-	d.hold("relay guard", &trip, &ledger.Held{Time: now, ID: d.m.ID, Recipient: d.it.rcpt, Path: d.path(), Reason: "relay guard"})
+	d.hold(guardReason, &trip, &ledger.Held{Time: now, ID: d.m.ID, Recipient: d.it.rcpt, Path: d.path(), Reason: guardReason})
 	d.q.o.OnGuard(trip)
 	return true
 }

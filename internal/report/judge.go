@@ -2,10 +2,8 @@ package report
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -80,10 +78,11 @@ type Input struct {
 
 // trial is one report under judgement.
 type trial struct {
-	j  *Judge
-	in Input
-	r  *message.Report
-	v  *Verdict
+	j      *Judge
+	in     Input
+	r      *message.Report
+	v      *Verdict
+	forged string // a stamp that we never minted
 }
 
 // Judge reads a report and decides. An error is a failure of the ledger, never of the
@@ -98,7 +97,7 @@ func (j *Judge) Judge(ctx context.Context, in Input) (*Verdict, error) {
 		return v, nil
 	}
 	c.r = r
-	v.Format, v.FeedbackType, v.SourceIP, v.Arrived, v.Identity = string(r.Format), r.FeedbackType, r.SourceIP, r.Arrival, r.Identity()
+	v.Format, v.FeedbackType, v.SourceIP, v.Arrived, v.Identity = string(r.Format), r.FeedbackType, r.SourceIP, r.Arrival, c.identity()
 	if seen, err := j.o.Seen.SeenReport(ctx, v.Identity); err != nil {
 		return nil, fmt.Errorf("judge report: %w", err)
 	} else if seen {
@@ -116,6 +115,15 @@ func (j *Judge) Judge(ctx context.Context, in Input) (*Verdict, error) {
 	}
 	c.unknown()
 	return c.weigh(), nil
+}
+
+// identity tells reports apart. The provider belongs to it: else a forged copy of a
+// report, sent first, would make a duplicate of the true one and keep it from paging.
+func (c *trial) identity() string {
+	if c.v.Authenticated {
+		return c.v.Provider + ":" + c.r.Identity()
+	}
+	return c.r.Identity()
 }
 
 // authenticate settles whether the reporter is who he says: a provider that the
@@ -151,267 +159,6 @@ func (c *trial) weigh() *Verdict {
 
 func (c *trial) key(name, value string, supports bool) {
 	c.v.Keys = append(c.v.Keys, Key{Name: name, Value: value, Supports: supports})
-}
-
-// candidates lists the places where a stamp can stand, best first.
-func (c *trial) candidates() (out []string) {
-	add := func(ss ...string) {
-		for _, s := range ss {
-			if !slices.Contains(out, s) && len(out) < 64 {
-				out = append(out, s)
-			}
-		}
-	}
-	for _, local := range []string{c.in.To.Local, c.r.OriginalFrom} {
-		local, _, _ = strings.Cut(local, "@")
-		if t, ok := stamp.FromReturnPath(local); ok {
-			add(t)
-		}
-	}
-	if c.r.Original == nil {
-		return out
-	}
-	h := c.r.Original.Header
-	for _, name := range []string{"X-Postern-Stamp", "CFBL-Feedback-ID", "Return-Path", "Message-ID", "Feedback-ID", "List-Unsubscribe"} {
-		for _, v := range message.All(h, name) {
-			add(stamp.Find(v)...)
-		}
-	}
-	for _, f := range h {
-		switch strings.ToLower(f.Name) {
-		case "in-reply-to", "references": // they name the message that this one answers
-			continue
-		}
-		add(stamp.Find(f.Value)...)
-	}
-	return out
-}
-
-// byStamp decides by a stamp of ours. A token whose code is wrong is a forgery only
-// where no redaction can have touched it.
-func (c *trial) byStamp(ctx context.Context) (bool, error) {
-	forged := ""
-	for _, s := range c.candidates() {
-		t, err := c.j.o.Ring().Verify(s)
-		if errors.Is(err, stamp.ErrForged) || errors.Is(err, stamp.ErrUnknownKey) {
-			forged = s
-			continue
-		}
-		if err != nil {
-			continue
-		}
-		row, err := c.j.o.Rows.Accepted(ctx, t.Message)
-		if errors.Is(err, ledger.ErrNotFound) {
-			c.key("stamp", t.Message.String(), true)
-			c.v.Kind, c.v.Grade, c.v.Message = Expired, GradeA, t.Message
-			c.v.Reason = fmt.Sprintf("a stamp of ours from %s, older than what the ledger keeps", t.Message.Time().Format("2006-01-02"))
-			return true, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		c.key("stamp", t.Message.String(), true)
-		if t.Recipient != stamp.NoRecipient {
-			c.v.Recipient = int(t.Recipient)
-		}
-		if why := c.contradiction(row, t); why != "" {
-			c.v.Kind, c.v.Grade = Replayed, GradeB
-			c.about(row)
-			c.v.Reason = "a true stamp on mail that is not the one it was minted for: " + why
-			return true, nil
-		}
-		return true, c.conclude(ctx, row, GradeA)
-	}
-	if forged != "" && !c.redacted() {
-		c.key("stamp", forged[:8]+"...", false)
-		c.v.Kind, c.v.Grade = Forged, GradeB
-		c.v.Reason = "it carries a stamp that we never minted"
-		return true, nil
-	}
-	return false, nil
-}
-
-// redacted reports a report whose provider has changed the original's text.
-func (c *trial) redacted() bool {
-	if c.r.Original == nil {
-		return false
-	}
-	for _, f := range c.r.Original.Header {
-		if strings.Contains(strings.ToLower(f.Value), "redacted") {
-			return true
-		}
-	}
-	return false
-}
-
-// contradiction looks for what makes a true stamp impossible here. The address that
-// the mail came from never suffices: it may have been forwarded.
-func (c *trial) contradiction(row *ledger.Accepted, t stamp.Token) string {
-	if t.Customer != stamp.CustomerTag(row.Customer) {
-		return "it names another customer"
-	}
-	if c.r.Original != nil && row.Subject != 0 {
-		if s := message.Get(c.r.Original.Header, "Subject"); s != "" && ledger.SubjectHash(s) != row.Subject && !c.redacted() && !strings.Contains(s, "=?") {
-			return "its subject is another"
-		}
-	}
-	if !c.v.Arrived.IsZero() && c.v.Arrived.Before(row.Time.Add(-c.j.o.Skew)) {
-		return "it arrived before the message was accepted"
-	}
-	return ""
-}
-
-// byTrace decides by the id in a Received field of ours.
-func (c *trial) byTrace(ctx context.Context) (bool, error) {
-	if c.r.Original == nil {
-		return false, nil
-	}
-	for _, v := range message.All(c.r.Original.Header, "Received") {
-		rc := message.ParseReceived(v)
-		if rc.By != c.j.o.Hostname {
-			continue
-		}
-		id, err := smtp.ParseID(rc.ID)
-		if err != nil {
-			continue
-		}
-		row, err := c.j.o.Rows.Accepted(ctx, id)
-		if errors.Is(err, ledger.ErrNotFound) {
-			c.key("received-id", rc.ID, false)
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		c.key("received-id", id.String(), true)
-		grade := GradeB
-		if c.v.SourceIP.IsValid() && c.j.o.Sources(c.v.SourceIP) {
-			c.key("source-ip", c.v.SourceIP.String(), true)
-			if c.r.Derived[message.DerivedSourceIP] != "received" { // what the original says proves less than what the reporter saw
-				grade = GradeA
-			}
-		}
-		return true, c.conclude(ctx, row, grade)
-	}
-	return false, nil
-}
-
-func (c *trial) byMessageID(ctx context.Context) (bool, error) {
-	if c.r.Original == nil {
-		return false, nil
-	}
-	mid := strings.Trim(message.Get(c.r.Original.Header, "Message-ID"), "<> ")
-	if mid == "" {
-		return false, nil
-	}
-	ids, err := c.j.o.Index.ByMessageID(ctx, mid)
-	if err != nil {
-		return false, err
-	}
-	return c.among(ctx, ids, "message-id", mid)
-}
-
-func (c *trial) bySignature(ctx context.Context) (bool, error) {
-	if c.r.Original == nil {
-		return false, nil
-	}
-	for _, v := range message.All(c.r.Original.Header, "DKIM-Signature") {
-		for tag := range strings.SplitSeq(v, ";") {
-			b, ok := strings.CutPrefix(strings.TrimSpace(tag), "b=")
-			if !ok {
-				continue
-			}
-			ids, err := c.j.o.Index.ByDKIM(ctx, ledger.DKIMHash(b))
-			if err != nil {
-				return false, err
-			}
-			if done, err := c.among(ctx, ids, "dkim", b[:min(len(b), 16)]); done || err != nil {
-				return done, err
-			}
-		}
-	}
-	return false, nil
-}
-
-// among takes the row that the key leads to. A Message-ID that strangers and
-// customers share proves nothing for the stranger's one: a customer's row wins only
-// if it is the only one.
-func (c *trial) among(ctx context.Context, ids []smtp.ID, name, value string) (bool, error) {
-	var rows []*ledger.Accepted
-	for _, id := range ids {
-		row, err := c.j.o.Rows.Accepted(ctx, id)
-		if errors.Is(err, ledger.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		rows = append(rows, row)
-	}
-	if len(rows) == 0 {
-		return false, nil
-	}
-	for _, r := range rows[1:] {
-		if r.Origin != rows[0].Origin {
-			c.key(name, value, false)
-			return false, nil
-		}
-	}
-	c.key(name, value, true)
-	return true, c.conclude(ctx, rows[len(rows)-1], GradeB)
-}
-
-// byHandOff decides by (source address, arrival, recipient domain), where the
-// address is ours: exactly one origin must have handed mail over there and then.
-func (c *trial) byHandOff(ctx context.Context) (bool, error) {
-	ip, at, domain := c.v.SourceIP, c.v.Arrived, c.rcptDomain()
-	if !ip.IsValid() || !c.j.o.Sources(ip) || at.IsZero() {
-		return false, nil
-	}
-	if domain == "" {
-		return false, nil
-	}
-	hs, err := c.j.o.Index.HandOffs(ctx, ledger.HandOffQuery{Source: ip, Domain: domain, From: at.Add(-c.j.o.Skew), To: at.Add(c.j.o.Skew)})
-	if err != nil {
-		return false, err
-	}
-	if len(hs) == 0 {
-		if at.Before(c.j.o.Since.Add(c.j.o.Skew)) {
-			return false, nil // before our time
-		}
-		c.key("source-ip", ip.String(), true)
-		c.key("hand-off", "none to "+domain+" about "+at.UTC().Format(time.RFC3339), false)
-		c.v.Kind, c.v.Grade = Bypassed, GradeB
-		c.v.Reason = fmt.Sprintf("it came from %s, which is ours alone, and we handed nothing to %s then", ip, domain)
-		return true, nil
-	}
-	for _, h := range hs[1:] {
-		if h.Path.Origin != hs[0].Path.Origin {
-			c.key("hand-off", "of several origins", false)
-			return false, nil
-		}
-	}
-	row, err := c.j.o.Rows.Accepted(ctx, hs[0].ID)
-	if err != nil {
-		return false, err
-	}
-	if len(hs) > 1 {
-		// Which of them it is remains open: no page on that.
-		c.key("hand-off", fmt.Sprintf("%d to %s about then", len(hs), domain), true)
-		return true, c.conclude(ctx, row, GradeC)
-	}
-	c.key("hand-off", hs[0].ID.String(), true)
-	return true, c.conclude(ctx, row, GradeB)
-}
-
-// rcptDomain is the domain of the recipient, which redaction leaves.
-func (c *trial) rcptDomain() string {
-	for _, to := range c.r.OriginalTo {
-		if _, d, ok := strings.Cut(to, "@"); ok {
-			return strings.ToLower(strings.TrimSuffix(d, "."))
-		}
-	}
-	return ""
 }
 
 // about puts the row's facts into the verdict, with the path of the recipient that
@@ -497,6 +244,13 @@ func (c *trial) emitted(ctx context.Context, row *ledger.Accepted) (bool, error)
 // unknown decides when no key leads anywhere.
 func (c *trial) unknown() {
 	switch {
+	case c.forged != "" && !c.redacted():
+		c.key("stamp", c.forged[:8]+"...", false)
+		c.v.Kind, c.v.Grade = Forged, GradeB
+		c.v.Reason = "it carries a stamp that we never minted"
+	case c.r.Format == message.FormatDSN && !c.v.SourceIP.IsValid() && c.in.Peer.IsValid():
+		c.v.Kind = Foreign
+		c.v.Reason = "a bounce to no return path of ours, and nothing in it is: somebody has used our name as sender"
 	case c.v.SourceIP.IsValid() && !c.j.o.Sources(c.v.SourceIP):
 		c.key("source-ip", c.v.SourceIP.String(), false)
 		c.v.Kind, c.v.Grade = Foreign, GradeB
