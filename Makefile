@@ -6,7 +6,7 @@ LDFLAGS := -X postern.dev/postern/internal/app.version=$(VERSION)
 FUZZ    ?= 20000x
 ROUNDS  ?= 40
 
-.PHONY: all build demo test unit race fuzz e2e lint tools needs generate soak bench clean install
+.PHONY: all build demo test unit race both fuzz e2e lint tools needs generate soak bench clean install
 
 all: build
 
@@ -18,7 +18,7 @@ demo: build
 	$(BIN) demo $(DEMOFLAGS)
 
 # test installs what the tests need and runs everything: what CI runs.
-test: needs build lint race fuzz
+test: needs build lint race both fuzz
 
 # unit is the quick loop: no race detector, no fuzzing.
 unit:
@@ -26,6 +26,11 @@ unit:
 
 race:
 	POSTERN_KILL_ROUNDS=$(ROUNDS) sh scripts/test.sh -race -shuffle=on -timeout 20m ./...
+
+# both asks the policy with its index and without, wherever a test asks it, and
+# panics where the answers differ.
+both:
+	sh scripts/test.sh -tags postern_both ./internal/policy/... ./internal/app ./internal/demo
 
 fuzz:
 	sh scripts/fuzz.sh $(FUZZ)

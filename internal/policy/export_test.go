@@ -31,3 +31,6 @@ func Reindexed(p *Program) *Program {
 	q.index = newIndex(&q, gridFrom)
 	return &q
 }
+
+// Checked tells that every evaluation is made twice.
+const Checked = checked

@@ -65,7 +65,7 @@ func transaction(r *rand.Rand, p *policytest.Policy) *policy.Facts {
 
 // TestIndexChangesNothing compares the index, in both its shapes, with the plain list.
 func TestIndexChangesNothing(t *testing.T) {
-	rounds := 1200
+	rounds := 600
 	if testing.Short() {
 		rounds = 200
 	}
