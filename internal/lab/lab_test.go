@@ -99,7 +99,7 @@ func ask(l *lab.Lab, network, name string, typ uint16) (*dns.Msg, error) {
 func session(t *testing.T, l *lab.Lab, p *lab.Provider, source string) *smtp.Client {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
-	nc, err := d.Dial("tcp", fmt.Sprintf("%s:%d", p.MX, l.Port))
+	nc, err := d.Dial("tcp", net.JoinHostPort(p.MX, fmt.Sprint(l.Port)))
 	if err != nil {
 		t.Fatal(err)
 	}
