@@ -17,11 +17,16 @@ internal/smtp:
 internal/message: internal/smtp
 internal/stamp: internal/smtp
 internal/policy: internal/smtp
+internal/policy/policytest: internal/policy
 internal/mailauth: internal/smtp internal/message
+internal/verify/sat:
+internal/verify/lang:
+internal/verify: internal/policy internal/verify/sat internal/verify/lang
 internal/spool: internal/smtp
 internal/spool/faultfs: internal/spool
 internal/ledger: internal/smtp internal/policy
-internal/config: internal/smtp internal/policy
+internal/config: internal/smtp internal/policy internal/verify
+internal/proof: internal/smtp internal/policy internal/verify internal/config
 internal/egress: internal/smtp
 internal/queue: internal/smtp internal/policy internal/message internal/stamp internal/spool internal/ledger internal/egress
 internal/report: internal/smtp internal/message internal/stamp internal/ledger internal/mailauth
@@ -29,19 +34,21 @@ internal/incident: internal/smtp internal/ledger internal/report
 internal/gateway: internal/smtp internal/message internal/stamp internal/policy internal/spool internal/ledger
 internal/lab: internal/smtp internal/message
 internal/app: *
+internal/replay: *
 internal/demo: *
 cmd/postern: *
 `
 
 // pure packages take readers and values: no files, sockets, clock, log or process.
-var pure = []string{"internal/smtp", "internal/message", "internal/stamp", "internal/policy"}
+var pure = []string{"internal/smtp", "internal/message", "internal/stamp", "internal/policy",
+	"internal/verify", "internal/verify/sat", "internal/verify/lang"}
 
 // dirty is what a pure package may not import itself. smtp is given connections and
 // a logger, so net and log/slog are barred to the others only.
 var dirty = []string{"os", "os/exec", "syscall", "log", "net/http"}
 
 // sockets may be opened here only.
-var sockets = []string{"internal/gateway", "internal/egress", "internal/lab", "internal/app", "internal/demo", "cmd/postern"}
+var sockets = []string{"internal/gateway", "internal/egress", "internal/lab", "internal/app", "internal/replay", "internal/demo", "cmd/postern"}
 
 // imports lists the direct imports of every package of the module.
 func imports(t *testing.T) map[string][]string {

@@ -27,61 +27,6 @@ func loadConfig(e *env, path string, loud bool) (*config.Config, error) {
 	return cfg, nil
 }
 
-func runCheck(_ context.Context, e *env, args []string) error {
-	f := flags("check")
-	asJSON := f.Bool("json", false, "print one JSON object")
-	rest, err := parse(f, args)
-	if err != nil {
-		return err
-	}
-	file, err := oneFile("check", rest)
-	if err != nil {
-		return err
-	}
-	cfg, diags := config.Load(file, config.Options{})
-	if *asJSON {
-		return checkJSON(e, cfg, diags)
-	}
-	diags.Write(e.stdout, e.colour)
-	if diags.HasErrors() {
-		return &exitError{code: exitUsage, text: fmt.Sprintf("%s does not load: %s", file, diags.Count())}
-	}
-	fmt.Fprintf(e.stdout, "%s loads: policy %s, %s, %s", file, cfg.Version, count(len(cfg.Program.Filters), "filter"), count(len(cfg.Listeners), "listener"))
-	if n := len(diags); n > 0 {
-		fmt.Fprintf(e.stdout, ", %s", diags.Count())
-	}
-	fmt.Fprintln(e.stdout)
-	return nil
-}
-
-// checked is check's answer for machines. The claims about relaying come with the
-// prover; until a policy has been proven its status is "unknown".
-type checked struct {
-	Status      string             `json:"status"` // loads, fails
-	Policy      string             `json:"policy,omitempty"`
-	Filters     int                `json:"filters"`
-	Diagnostics config.Diagnostics `json:"diagnostics"`
-}
-
-func checkJSON(e *env, cfg *config.Config, diags config.Diagnostics) error {
-	out := checked{Status: "loads", Diagnostics: diags}
-	if diags.HasErrors() {
-		out.Status = "fails"
-	} else {
-		out.Policy, out.Filters = cfg.Version, len(cfg.Program.Filters)
-	}
-	if out.Diagnostics == nil {
-		out.Diagnostics = config.Diagnostics{}
-	}
-	if err := printJSON(e, out); err != nil {
-		return err
-	}
-	if diags.HasErrors() {
-		return &exitError{code: exitUsage}
-	}
-	return nil
-}
-
 func runFmt(_ context.Context, e *env, args []string) error {
 	f := flags("fmt")
 	write := f.Bool("w", false, "write the files back, and name those that changed")

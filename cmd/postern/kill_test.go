@@ -5,12 +5,15 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
+
+	"postern.dev/postern/internal/ledger"
 )
 
 // killRounds is how often the node is killed: POSTERN_KILL_ROUNDS, or a few.
@@ -36,14 +39,14 @@ func TestKilledNodeLosesNothing(t *testing.T) {
 		n := serve(t, file)
 		stop := make(chan struct{})
 		var clients sync.WaitGroup
-		for c := range 4 {
+		for c := range 10 {
 			clients.Add(1)
 			go func() {
 				defer clients.Done()
 				inject(listener, fmt.Sprintf("r%dc%d", round, c), acked, stop)
 			}()
 		}
-		acked.await(acked.count()+5+r.IntN(60), 20*time.Second)
+		acked.await(acked.count()+5+r.IntN(200), 20*time.Second)
 		_ = n.cmd.Process.Kill()
 		_ = n.cmd.Wait()
 		close(stop)
@@ -66,6 +69,7 @@ func TestKilledNodeLosesNothing(t *testing.T) {
 		t.Fatalf("%d of %d acknowledged messages are missing: %v", len(missing(s.got)), len(want), missing(s.got)[:min(5, len(missing(s.got)))])
 	}
 	n.stop(t)
+	unrecorded(t, file, want)
 	doubled := 0
 	for _, c := range s.got {
 		if c > 1 {
@@ -78,6 +82,42 @@ func TestKilledNodeLosesNothing(t *testing.T) {
 	}
 	if doubled > 40*killRounds() {
 		t.Errorf("%d messages were delivered twice: more than one group commit's worth for each kill", doubled)
+	}
+}
+
+// unrecorded opens the stopped node's ledger and looks for every acknowledged message:
+// its acceptance and its hand-off must both be there.
+func unrecorded(t testing.TB, file string, want []string) {
+	t.Helper()
+	l, err := ledger.Open(filepath.Join(filepath.Dir(file), "state", "ledger"), ledger.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	missing := 0
+	for _, rcpt := range want {
+		ids, err := l.ByRecipient(t.Context(), rcpt, time.Time{}, time.Time{}, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds := map[ledger.Kind]int{}
+		for _, id := range ids {
+			events, err := l.History(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range events {
+				kinds[e.Kind()]++
+			}
+		}
+		if kinds[ledger.KindAccepted] != 1 || kinds[ledger.KindHandedOff] == 0 {
+			if missing++; missing < 5 {
+				t.Errorf("the ledger has of %s: %v", rcpt, kinds)
+			}
+		}
+	}
+	if missing > 0 {
+		t.Errorf("%d of %d acknowledged messages are not whole in the ledger", missing, len(want))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,9 +27,26 @@ import (
 // process of its own.
 func TestMain(m *testing.M) {
 	if os.Getenv("POSTERN_TEST_AS_PROGRAM") != "" {
-		os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(asProgram())
 	}
 	testscript.Main(m, map[string]func(){"postern": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }})
+}
+
+// asProgram is postern's main; POSTERN_TEST_PROFILE names a file for a CPU profile of a
+// node.
+func asProgram() int {
+	if name := os.Getenv("POSTERN_TEST_PROFILE"); name != "" && len(os.Args) > 1 && os.Args[1] == "serve" {
+		f, err := os.Create(name)
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			log.Fatal(err)
+		}
+		defer pprof.StopCPUProfile()
+	}
+	return Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 
 // program makes a command that runs this very binary as postern.

@@ -14,13 +14,15 @@ import (
 	"time"
 
 	"postern.dev/postern/internal/app"
+	"postern.dev/postern/internal/config"
 )
 
 // node finds the admin socket of the node that a configuration describes.
 func node(e *env, path string) (*app.Client, error) {
-	cfg, err := loadConfig(e, path, false)
-	if err != nil {
-		return nil, err
+	cfg, diags := config.Load(path, config.Options{AnyDay: true})
+	if diags.HasErrors() {
+		diags.Write(e.stderr, isTerminal(e.stderr))
+		return nil, &exitError{code: exitUsage, text: fmt.Sprintf("%s does not load: %s", path, diags.Count())}
 	}
 	return app.NewClient(cfg.Node.Socket), nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -31,7 +32,14 @@ func logger(w io.Writer, n *config.Node) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
+// collectAt lets the heap grow to four times of what lives before it is collected: a
+// node keeps little in memory, and would otherwise collect many times a second.
+const collectAt = 300
+
 func runServe(ctx context.Context, e *env, args []string) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
 	rest, err := parse(flags("serve"), args)
 	if err != nil {
 		return err

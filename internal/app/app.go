@@ -50,6 +50,9 @@ type Options struct {
 	Now    func() time.Time
 	Random io.Reader
 	By     string // who started it, for the ledger
+	// Elsewhere sends every outgoing connection to another address, for rehearsals on
+	// loopback; nil sends mail where it belongs.
+	Elsewhere func(netip.AddrPort) netip.AddrPort
 }
 
 // closer is one thing that Stop takes down.
@@ -116,6 +119,10 @@ func (a *App) push(name string, do func(context.Context) error) {
 func (a *App) wire(ctx context.Context) error {
 	cfg := a.o.Config
 	state := cfg.Node.State
+	proved, err := prove(cfg, a.o.Now())
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return fmt.Errorf("make state folder: %w", err)
 	}
@@ -125,11 +132,10 @@ func (a *App) wire(ctx context.Context) error {
 	if err := a.firstDay(ctx); err != nil {
 		return err
 	}
-	var err error
 	if a.resolver, err = egress.NewResolver(cfg.Node.Resolver, a.o.Now); err != nil {
 		return err
 	}
-	g, err := a.build(cfg)
+	g, err := a.build(cfg, proved)
 	if err != nil {
 		return err
 	}
@@ -142,6 +148,8 @@ func (a *App) wire(ctx context.Context) error {
 	if err := a.missedTrips(ctx); err != nil {
 		return err
 	}
+	a.metrics.registry.MustRegister(newProofMetrics(a))
+	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
 }
 
@@ -228,13 +236,13 @@ func (a *App) wireMail(cfg *config.Config) {
 	}
 	transport := &egress.Transport{Resolver: a.resolver, Port: cfg.Node.SMTPPort, Hostname: cfg.Node.Hostname,
 		TLS: &tls.Config{MinVersion: tls.VersionTLS10, InsecureSkipVerify: true}, // opportunistic: any TLS is better than none (RFC 7435)
-		Own: func(ap netip.AddrPort) bool { return own[ap] }}
+		Own: func(ap netip.AddrPort) bool { return own[ap] }, Elsewhere: a.o.Elsewhere}
 	ring := func() *stamp.Ring { return a.now().ring }
 	a.intake = newIntake(a)
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },
 		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log})
 	a.gateway = gateway.New(gateway.Options{Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
-		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Authentication: authentication{a}, Now: a.o.Now, Random: a.o.Random, Log: a.log})
+		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})
 }
 
 // caughtUp looks up only after the ledger has seen everything committed so far: what
@@ -315,7 +323,7 @@ func (a *App) start() error {
 // listen opens the sockets of one listener.
 func (a *App) listen(l *config.Listener) error {
 	s := &smtp.Server{Hostname: a.now().cfg.Node.Hostname, Backend: a.gateway.Listener(l.Name, l.Auth), Limits: l.Limits, ProxyFrom: l.ProxyFrom,
-		Log: a.log.With("listener", l.Name), Now: a.o.Now}
+		Log: a.log.With("listener", l.Name)} // its clock is the sockets': deadlines are in real time
 	if l.TLS != nil {
 		name := l.Name
 		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12,
@@ -378,7 +386,7 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	if req.File != "" && !sameFile(req.File, path) {
 		return nil, fmt.Errorf("reload %s: this node was started with %s", req.File, path)
 	}
-	cfg, diags := config.Load(path, config.Options{})
+	cfg, diags := config.Load(path, config.Options{Now: a.o.Now})
 	if diags.HasErrors() {
 		var b strings.Builder
 		diags.Write(&b, false)
@@ -392,7 +400,11 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	if !same {
 		return nil, fmt.Errorf("reload %s: %s, which needs a restart; the running policy stays", path, what)
 	}
-	g, err := a.build(cfg)
+	proved, err := prove(cfg, a.o.Now())
+	if err != nil {
+		return nil, fmt.Errorf("reload %s: the running policy stays: %w", path, err)
+	}
+	g, err := a.build(cfg, proved)
 	if err != nil {
 		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
 	}
@@ -401,6 +413,7 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
 	}
 	a.current.Store(g)
+	a.logProof(cfg, proved)
 	a.log.Info("policy loaded", "policy", cfg.Version, "filters", len(cfg.Program.Filters), "by", req.By, "reason", req.Reason)
 	out := &Reloaded{Policy: cfg.Version, Filters: len(cfg.Program.Filters)}
 	for i := range diags {

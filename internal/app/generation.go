@@ -10,6 +10,7 @@ import (
 	"postern.dev/postern/internal/config"
 	"postern.dev/postern/internal/gateway"
 	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/proof"
 	"postern.dev/postern/internal/queue"
 	"postern.dev/postern/internal/report"
 	"postern.dev/postern/internal/smtp"
@@ -20,6 +21,7 @@ import (
 // and swapped as one pointer; it never changes.
 type generation struct {
 	cfg     *config.Config
+	proof   *proof.Outcome
 	ring    *stamp.Ring
 	gateway *gateway.Generation
 	routing *queue.Routing
@@ -29,7 +31,7 @@ type generation struct {
 
 // build makes a generation. Whatever can fail has failed before or fails here,
 // before anything is swapped.
-func (a *App) build(cfg *config.Config) (*generation, error) {
+func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, error) {
 	ring, err := loadKeys(cfg.Node.Keys, a.o.Now, a.o.Random)
 	if err != nil {
 		return nil, err
@@ -38,7 +40,7 @@ func (a *App) build(cfg *config.Config) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &generation{cfg: cfg, ring: ring, certs: certs}
+	g := &generation{cfg: cfg, proof: proved, ring: ring, certs: certs}
 	g.gateway = &gateway.Generation{
 		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program,
 		CustomerOf: func(user string) string { return cfg.Users[user].Customer },

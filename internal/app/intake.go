@@ -16,8 +16,12 @@ import (
 	"postern.dev/postern/internal/spool"
 )
 
-// maxReport bounds what is read of a report.
+// maxReport bounds what is read of a report into memory.
 const maxReport = 8 << 20
+
+// maxHeader bounds what is read of a message into memory to authenticate it: no less
+// than the header that the gateway accepts.
+const maxHeader = 1<<20 + 4<<10
 
 // intake reads the reports that came in, one after the other. A report waits in the
 // spool until its verdict is durable, so none is lost by a crash; judged twice it is
@@ -128,7 +132,7 @@ func (in *intake) read(ctx context.Context, id smtp.ID) error {
 		helo = row.Helo
 	}
 	g := a.now()
-	auth := mailauth.Check(ctx, a.resolver, mailauth.Message{Peer: peer, Helo: helo, From: m.From, Raw: raw})
+	auth := mailauth.Check(ctx, a.resolver, mailauth.Message{Peer: peer, Helo: helo, From: m.From, Raw: raw, Rest: body})
 	states, err := a.spool.State(id)
 	if err != nil {
 		return err
@@ -178,12 +182,17 @@ type authentication struct{ a *App }
 
 // Authenticate implements gateway.Authentication.
 func (x authentication) Authenticate(ctx context.Context, peer *smtp.Peer, from smtp.Path, r io.Reader) (spf, dkim, dmarc string) {
-	raw, err := io.ReadAll(io.LimitReader(r, maxReport))
+	raw, err := io.ReadAll(io.LimitReader(r, maxHeader))
 	if err != nil {
 		return "temperror", "temperror", "temperror"
 	}
-	out := mailauth.Check(ctx, x.a.resolver, mailauth.Message{Peer: peer.Addr.Addr(), Helo: peer.Helo, From: from, Raw: raw})
+	out := mailauth.Check(ctx, x.a.resolver, mailauth.Message{Peer: peer.Addr.Addr(), Helo: peer.Helo, From: from, Raw: raw, Rest: r})
 	return out.SPF, out.BestDKIM(), out.DMARC
 }
 
 var _ gateway.Authentication = authentication{}
+
+// reverseName gives the policy the name of a client.
+func (a *App) reverseName(ctx context.Context, addr netip.Addr) string {
+	return mailauth.ReverseName(ctx, a.resolver, addr)
+}

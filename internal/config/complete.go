@@ -20,6 +20,7 @@ func (l *loader) complete() {
 	l.pools()
 	l.networks()
 	l.doors()
+	l.waivedFilters()
 }
 
 func (l *loader) poolNames() (names []string) {

@@ -14,6 +14,7 @@ type Config struct {
 	Listeners []Listener
 	Program   *policy.Program
 	Guard     Guard
+	Waivers   []Waiver
 	Retry     Retry
 	Egress    Egress
 	Providers []Provider

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -26,11 +27,18 @@ const (
 type Options struct {
 	// ReadFile reads a file; os.ReadFile where nil.
 	ReadFile func(name string) ([]byte, error)
+	// Now is what waivers' dates are compared with; time.Now where nil.
+	Now func() time.Time
+	// AnyDay leaves the dates of waivers alone, for commands that only look for the
+	// running node.
+	AnyDay bool
 }
 
 // loader gathers one configuration and all its faults.
 type loader struct {
 	read    func(string) ([]byte, error)
+	now     func() time.Time
+	anyDay  bool
 	diags   Diagnostics
 	files   []string
 	sources map[string][]byte
@@ -44,6 +52,7 @@ type loader struct {
 	names    map[string]hcl.Range // "listener internet" -> where
 	single   map[string]hcl.Range // attributes and blocks that may stand once over all files
 	poolRefs []item
+	waived   []item // names of the filters that waivers are for
 	defaults *block
 	pending  []*hclsyntax.Block // listeners, read when the default limits are known
 }
@@ -51,9 +60,12 @@ type loader struct {
 // Load reads a file, or every *.hcl of a folder, with what they include. It reports
 // all faults; the Config is nil when one of them is not a warning.
 func Load(path string, o Options) (*Config, Diagnostics) {
-	l := &loader{read: o.ReadFile, sources: map[string][]byte{}, names: map[string]hcl.Range{}, single: map[string]hcl.Range{}}
+	l := &loader{read: o.ReadFile, now: o.Now, anyDay: o.AnyDay, sources: map[string][]byte{}, names: map[string]hcl.Range{}, single: map[string]hcl.Range{}}
 	if l.read == nil {
 		l.read = os.ReadFile
+	}
+	if l.now == nil {
+		l.now = time.Now
 	}
 	l.root = filepath.Dir(path)
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
@@ -173,7 +185,7 @@ func topAttributes() []string {
 }
 
 func topBlocks() []string {
-	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert"}
+	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive"}
 }
 
 // top reads what stands outside of all blocks.
@@ -207,7 +219,7 @@ func (l *loader) once(name string, where hcl.Range) bool {
 }
 
 func (l *loader) block(hb *hclsyntax.Block) {
-	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true}
+	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true}
 	if !has(topBlocks(), hb.Type) {
 		return
 	}
@@ -219,7 +231,7 @@ func (l *loader) block(hb *hclsyntax.Block) {
 		l.add(hb.DefRange(), fmt.Sprintf("%s takes %s", hb.Type, map[bool]string{true: "one name", false: "no name"}[want]), hint)
 		return
 	}
-	if labelled[hb.Type] && !l.unique(hb) {
+	if labelled[hb.Type] && hb.Type != "waive" && !l.unique(hb) { // a code may be waived for several filters
 		return
 	}
 	if !labelled[hb.Type] && !l.once(hb.Type, hb.DefRange()) {
@@ -246,6 +258,8 @@ func (l *loader) block(hb *hclsyntax.Block) {
 		l.filter(hb)
 	case "assert":
 		l.assert(hb)
+	case "waive":
+		l.waive(hb)
 	}
 }
 
@@ -302,7 +316,7 @@ func (l *loader) include(b *block, dir string) {
 // Names lists the attributes of all blocks, for the reference.
 func Names() []string {
 	var all []string
-	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(),
+	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(), waiverAttributes(),
 		{"address", "addresses", "from", "auth", "proxy_from", "networks", "senders", "users", "pool", "domains", "resends", "sources", "always",
 			"first", "factor", "max", "jitter", "expire", "delay_notice"}} {
 		all = append(all, list...)

@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"postern.dev/postern/internal/lab"
 )
@@ -24,7 +25,8 @@ filter "drop-internet-bounces" {
 `
 
 // configuration writes the sender's configuration of 2008 in the lab's addresses.
-func configuration(l *lab.Lab, repaired bool) string {
+// The leaking one needs a waiver to be loaded at all.
+func configuration(l *lab.Lab, repaired bool, waiver string) string {
 	filters := []string{aolFilter, dropFilter}
 	if repaired {
 		filters = []string{dropFilter, aolFilter}
@@ -60,6 +62,7 @@ accept  = ["*"] # what the appliance had: bounces come to many domains
 reports = ["fbl@fbl.esp.example"]
 guard   = "observe" # in 2008 there was none: watch, and let it happen
 `, l.Resolver(), l.Port, l.Port, l.Port)
+	b.WriteString(waiver)
 	for _, c := range customers() {
 		fmt.Fprintf(&b, `
 customer %q {
@@ -78,6 +81,17 @@ pool "aol" { sources = ["127.21.0.1-127.21.0.14"] }
 `)
 	b.WriteString(strings.Join(filters, "\n"))
 	return b.String()
+}
+
+// waiver is what lets the leak be loaded, for the story.
+func waiver(now time.Time) string {
+	return fmt.Sprintf(`
+waive "PV001" {
+  filter = "aol-range"
+  reason = "the proof says that it leaks; in 2008 there was none"
+  until  = %q
+}
+`, now.AddDate(0, 1, 0).UTC().Format(time.DateOnly))
 }
 
 type customer struct {

@@ -7,12 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"os"
 	"path/filepath"
 	"time"
 
 	"postern.dev/postern/internal/app"
-	"postern.dev/postern/internal/config"
 	"postern.dev/postern/internal/lab"
 	"postern.dev/postern/internal/ledger"
 	"postern.dev/postern/internal/message"
@@ -135,12 +133,12 @@ func (s *story) setUp(ctx context.Context) error {
 		}
 	}
 	s.file = filepath.Join(s.o.Dir, "postern.hcl")
-	if err := os.WriteFile(s.file, []byte(configuration(s.lab, false)), 0o600); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
-	cfg, diags := config.Load(s.file, config.Options{})
-	if diags.HasErrors() {
-		return errors.New("the demonstration's configuration does not load: " + diags[0].Error())
+	s.n.say("Its Internet listener accepts every recipient: bounces come to many domains.")
+	s.n.say("Two filters, in this order:")
+	s.n.block("1  aol-range              AOL addresses      -> deliver over the AOL range\n2  drop-internet-bounces  from the Internet  -> log and drop\n")
+	cfg, err := s.foretold()
+	if err != nil {
+		return err
 	}
 	if s.node, err = app.New(ctx, app.Options{Path: s.file, Config: cfg, Log: slog.New(slog.DiscardHandler), Now: s.o.Now, By: "demo"}); err != nil {
 		return err
@@ -154,9 +152,6 @@ func (s *story) setUp(ctx context.Context) error {
 		s.customers = append(s.customers, s.lab.AddCustomer(c.n, c.name, c.domain, fmt.Sprintf("127.20.0.2:%d", s.lab.Port)))
 	}
 	s.spammer = s.lab.AddSpammer(9, s.internet)
-	s.n.say("Its Internet listener accepts every recipient: bounces come to many domains.")
-	s.n.say("Two filters, in this order:")
-	s.n.block("1  aol-range              AOL addresses      -> deliver over the AOL range\n2  drop-internet-bounces  from the Internet  -> log and drop\n")
 	return nil
 }
 
@@ -400,9 +395,9 @@ func (s *story) impact(ctx context.Context) error {
 
 // repair moves one filter, without a restart.
 func (s *story) repair(ctx context.Context) error {
-	s.n.scene("The repair of 2008: move one filter. Loaded without a restart.")
-	if err := os.WriteFile(s.file, []byte(configuration(s.lab, true)), 0o600); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
+	s.n.scene("The repair of 2008: move one filter, as the proof said. Loaded without a restart, and without a waiver.")
+	if _, err := s.load(true, ""); err != nil {
+		return err
 	}
 	var out app.Reloaded
 	if err := s.client.Post(ctx, "/reload", app.ReloadRequest{By: "demo", Reason: "drop bounces before anything is delivered"}, &out); err != nil {

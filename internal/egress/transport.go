@@ -29,6 +29,9 @@ type Transport struct {
 	// Own reports addresses that are this node's listeners: an MX that points there is
 	// a loop.
 	Own func(netip.AddrPort) bool
+	// Elsewhere gives where a connection goes in place of the host's address, from
+	// whatever source: for rehearsals on loopback. Nil sends everything where it belongs.
+	Elsewhere func(netip.AddrPort) netip.AddrPort
 }
 
 // Hosts gives the addresses of a domain in the order in which to try them. An error
@@ -104,11 +107,14 @@ func (t *Transport) dial(ctx context.Context, source netip.Addr, h Host, protect
 	if wait == 0 {
 		wait = 30 * time.Second
 	}
-	d := net.Dialer{Timeout: wait}
+	d, to := net.Dialer{Timeout: wait}, h.Addr
+	if t.Elsewhere != nil {
+		source, to = netip.Addr{}, t.Elsewhere(to)
+	}
 	if source.IsValid() {
 		d.LocalAddr = &net.TCPAddr{IP: source.AsSlice()}
 	}
-	nc, err := d.DialContext(ctx, "tcp", h.Addr.String())
+	nc, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s [%s]: %w", h.Name, h.Addr.Addr(), cause(err))
 	}

@@ -70,6 +70,7 @@ func (m *incoming) message() *spool.Message {
 		Return: s.params.Return, EnvID: s.params.EnvID, Origin: string(m.origin), Customer: m.customer,
 		Listener: s.listener, Peer: s.peer.Addr.Addr().String(), Policy: s.generation.Version,
 	}
+	msg.Recipients = make([]spool.Recipient, 0, len(m.plan))
 	for i := range m.plan {
 		p := &m.plan[i]
 		r := spool.Recipient{To: p.to, Notify: p.params.Notify, ORcpt: p.params.ORcpt,
@@ -77,6 +78,7 @@ func (m *incoming) message() *spool.Message {
 		r.State, r.Reason = m.state(&p.decision)
 		msg.Recipients = append(msg.Recipients, r)
 	}
+	m.head.remove(m.isForgery) // before set_header, which gives lines back to recipients
 	m.setHeaders(msg)
 	m.markOrigin(msg)
 	return msg
@@ -147,9 +149,6 @@ func (m *incoming) markOrigin(msg *spool.Message) {
 // prefix makes the trace field and the header as it goes on.
 func (m *incoming) prefix(msg *spool.Message) []byte {
 	host := m.s.generation.Hostname
-	m.head.remove(func(f *rawField) bool {
-		return m.s.isForgery(f, host)
-	})
 	if m.customer != "" {
 		if m.head.get("message-id") == "" {
 			token := m.s.gateway.o.Ring().Mint(stamp.Token{Message: m.id, Customer: stamp.CustomerTag(m.customer), Recipient: stamp.NoRecipient})
@@ -162,24 +161,11 @@ func (m *incoming) prefix(msg *spool.Message) []byte {
 	return m.head.bytes(m.received(msg))
 }
 
-// isForgery reports a field that names us and that we did not write. What an inside
-// host sends on may carry our own Received fields; the tokens are ours to set anew.
-func (s *session) isForgery(f *rawField, host string) bool {
-	if origin, _, _ := s.origin(); origin == policy.Inside && f.name == "received" {
-		return false
-	}
-	return forgeable(f, host)
-}
-
 // received makes our trace field (RFC 5321, section 4.4).
 func (m *incoming) received(msg *spool.Message) []byte {
 	s := m.s
-	name := s.name
-	if name == "" {
-		name = "unknown"
-	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "Received: from %s (%s [%s])\r\n\tby %s (Postern) with %s id %s", clean(s.peer.Helo), name,
+	fmt.Fprintf(&b, "Received: from %s (%s [%s])\r\n\tby %s (Postern) with %s id %s", clean(s.peer.Helo), clean(s.name),
 		tagged(s.peer.Addr.Addr().Unmap().String()), s.generation.Hostname, s.protocol(), msg.ID)
 	if len(s.rcpts) == 1 && !s.params.UTF8 {
 		fmt.Fprintf(&b, "\r\n\tfor <%s>", s.rcpts[0].path)
@@ -195,7 +181,7 @@ func tagged(addr string) string {
 	return addr
 }
 
-// clean makes a HELO argument safe to stand in a header field.
+// clean makes a HELO argument or a name from the DNS safe to stand in a header field.
 func clean(s string) string {
 	out := []byte(s)
 	for i, c := range out {
@@ -246,6 +232,7 @@ func (m *incoming) event(msg *spool.Message) *ledger.Accepted {
 			}
 		}
 	}
+	e.Decisions = make([]ledger.Decided, 0, len(m.plan))
 	for i := range m.plan {
 		d := &m.plan[i].decision
 		e.Decisions = append(e.Decisions, ledger.Decided{

@@ -3,9 +3,11 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"postern.dev/postern/internal/policy"
 	"postern.dev/postern/internal/smtp"
@@ -117,6 +119,11 @@ func (w *watcher) Write(p []byte) (int, error) {
 }
 
 func has8bit(p []byte) bool {
+	for ; len(p) >= 8; p = p[8:] {
+		if binary.LittleEndian.Uint64(p)&0x8080808080808080 != 0 {
+			return true
+		}
+	}
 	for _, c := range p {
 		if c >= 0x80 {
 			return true
@@ -168,7 +175,13 @@ func (m *incoming) establish(ctx context.Context) *smtp.Reply {
 	return nil
 }
 
+// authenticationTime bounds how long the DNS may keep the end of data waiting; the
+// client waits 10 minutes (RFC 5321, section 4.5.3.2.6).
+const authenticationTime = time.Minute
+
 func (m *incoming) authenticate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, authenticationTime)
+	defer cancel()
 	body, err := m.body.Open()
 	if err != nil {
 		return err
@@ -184,8 +197,10 @@ func (m *incoming) authenticate(ctx context.Context) error {
 // ones get a DSN; a message of anybody else is refused if one recipient is, since a
 // DSN could go to a forged reverse-path.
 func (m *incoming) decide() *smtp.Reply {
+	m.s.generation.Program.Read(&m.content)
 	var refused *policy.Decision
 	good := 0
+	m.plan = make([]planned, 0, len(m.s.rcpts))
 	for _, r := range m.s.rcpts {
 		d := m.evaluate(r)
 		if d.Disposition == policy.Refused {

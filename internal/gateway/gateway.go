@@ -28,7 +28,7 @@ type Generation struct {
 type Store interface {
 	NewBody() *spool.Body
 	Commit(ctx context.Context, b *spool.Batch) (spool.Position, error)
-	Submit(b *spool.Batch) error
+	Note(b *spool.Batch) error
 }
 
 // Outbound is told of every message that has something to be delivered, after its

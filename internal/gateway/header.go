@@ -11,8 +11,11 @@ import (
 	"postern.dev/postern/internal/policy"
 )
 
-// maxHeader bounds the header of a message; real ones stay far below.
-const maxHeader = 1 << 20
+// Bounds of the header of a message; real ones stay far below.
+const (
+	maxHeader = 1 << 20 // octets
+	maxFields = 10_000
+)
 
 var errHeaderTooLarge = errors.New("header too large")
 
@@ -52,6 +55,9 @@ func readHead(r *bufio.Reader) (h *head, body []byte, err error) {
 			name, ok := fieldName(line)
 			if !ok {
 				return h, line, nil
+			}
+			if len(h.fields) == maxFields {
+				return nil, nil, errHeaderTooLarge
 			}
 			h.fields = append(h.fields, rawField{name: name, raw: line})
 		}
@@ -174,16 +180,4 @@ func (h *head) original() []byte { return h.bytes(nil) }
 // add appends a field; name and value must be clean.
 func (h *head) add(name, value string) {
 	h.fields = append(h.fields, rawField{name: strings.ToLower(name), raw: fmt.Appendf(nil, "%s: %s\r\n", name, value)})
-}
-
-// forgeable reports the fields by which Postern knows its own mail. Nobody but an
-// inside host may send them in: it sends on what Postern gave it.
-func forgeable(f *rawField, hostname string) bool {
-	switch f.name {
-	case "x-postern-stamp", "x-postern-origin":
-		return true
-	case "received":
-		return strings.Contains(strings.ToLower(f.value()), " by "+hostname+" (postern)")
-	}
-	return false
 }

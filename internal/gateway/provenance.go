@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"postern.dev/postern/internal/ledger"
+	"postern.dev/postern/internal/message"
 	"postern.dev/postern/internal/policy"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/stamp"
@@ -60,18 +61,48 @@ func (m *incoming) ancestors() []smtp.ID {
 	return ids
 }
 
-// ourReceived gives the id of a Received field that this host wrote.
+// ourReceived gives the id of a Received field that names this host as its writer.
 func ourReceived(value, hostname string) (smtp.ID, bool) {
-	_, rest, ok := strings.Cut(strings.ToLower(value), " by "+hostname+" (postern) with ")
-	if !ok {
+	r := message.ParseReceived(value)
+	if !strings.EqualFold(r.By, hostname) {
 		return smtp.ID{}, false
 	}
-	_, rest, ok = strings.Cut(rest, " id ")
-	if !ok {
-		return smtp.ID{}, false
-	}
-	id, err := smtp.ParseID(strings.TrimRight(strings.Fields(rest + " x")[0], ";"))
+	id, err := smtp.ParseID(r.ID)
 	return id, err == nil
+}
+
+// isForgery reports a field that says of itself that we wrote it, and that this client
+// cannot have from us: the tokens of ours are set anew for whoever sends, an inside
+// host may send on our trace fields, and a stranger brings nothing that carries a
+// stamp of ours, but for a reply, which names the message that it answers.
+func (m *incoming) isForgery(f *rawField) bool {
+	origin, _, _ := m.s.origin()
+	switch {
+	case strings.HasPrefix(f.name, "x-postern-"):
+		return true
+	case f.name == "received":
+		return origin != policy.Inside && m.namesUs(f.value())
+	case f.name == "in-reply-to" || f.name == "references" || m.origin != policy.Stranger:
+		return false
+	}
+	ring := m.s.gateway.o.Ring()
+	for _, s := range stamp.Find(f.value()) {
+		if _, err := ring.Verify(s); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// namesUs reports a trace field that gives this host as the one that received, however
+// it is laid out.
+func (m *incoming) namesUs(received string) bool {
+	host := m.s.generation.Hostname
+	if strings.EqualFold(message.ParseReceived(received).By, host) {
+		return true
+	}
+	words := strings.ToLower(strings.Join(strings.Fields(received), " "))
+	return strings.Contains(" "+words, " by "+strings.ToLower(host)+" ")
 }
 
 // inherit takes over the origin of an earlier message, if the ledger knows it.

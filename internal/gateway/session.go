@@ -116,7 +116,7 @@ func (s *session) noteRefusal(origin policy.Origin, customer string, to smtp.Pat
 		Origin: string(origin), Customer: customer, Sender: s.from.String(), Recipient: to.String(),
 		Filter: d.Filter, Policy: s.generation.Version, Reply: replyOf(d).String(),
 	}
-	if err := s.gateway.o.Store.Submit(&spool.Batch{Events: [][]byte{ledger.Encode(e)}}); err != nil {
+	if err := s.gateway.o.Store.Note(&spool.Batch{Events: [][]byte{ledger.Encode(e)}}); err != nil {
 		s.gateway.o.Log.Warn("refusal not recorded", "err", err)
 	}
 }

@@ -10,11 +10,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"blitiri.com.ar/go/spf"
 	"github.com/emersion/go-msgauth/dkim"
 	"github.com/emersion/go-msgauth/dmarc"
+	"golang.org/x/net/idna"
 	"golang.org/x/net/publicsuffix"
 
 	"postern.dev/postern/internal/message"
@@ -49,7 +51,8 @@ type Message struct {
 	Peer netip.Addr
 	Helo string
 	From smtp.Path
-	Raw  []byte // at most the first few MiB; a body hash over more fails
+	Raw  []byte    // from the first octet, with the whole header
+	Rest io.Reader // what follows Raw, read once; nil where nothing does
 }
 
 // maxSignatures bounds the work on a message made of signatures.
@@ -58,37 +61,91 @@ const maxSignatures = 10
 // Check authenticates a message.
 func Check(ctx context.Context, r Resolver, m Message) Results {
 	out := Results{SPF: "none", DMARC: "none"}
-	fields, _ := message.ReadHeader(m.Raw)
-	_, from, _ := strings.Cut(message.Address(message.Get(fields, "From")), "@")
-	out.From = strings.ToLower(strings.TrimSuffix(from, "."))
 	out.spf(ctx, r, m)
-	out.dkim(ctx, r, m.Raw)
-	out.dmarc(ctx, r)
+	out.dkim(ctx, r, m)
+	if authors := authors(m.Raw); len(authors) == 1 {
+		out.From = authors[0]
+		out.dmarc(ctx, r)
+	} else if len(authors) > 1 {
+		// Which of them a reader is shown nobody knows: one that is vouched for must not
+		// stand for another (RFC 7489, section 6.6.1).
+		out.From, out.DMARC = authors[0], "permerror"
+	}
 	return out
 }
 
-func (out *Results) spf(ctx context.Context, r Resolver, m Message) {
-	sender, domain := m.From.String(), m.From.Domain
-	if domain == "" {
-		sender, domain = "postmaster@"+m.Helo, m.Helo
+// authors lists the different domains of all From fields, two at most.
+func authors(raw []byte) (domains []string) {
+	fields, _ := message.ReadHeader(raw)
+	for _, v := range message.All(fields, "From") {
+		for _, a := range message.Addresses(v) {
+			d := normal(a[strings.LastIndexByte(a, '@')+1:])
+			if d != "" && !slices.Contains(domains, d) {
+				if domains = append(domains, d); len(domains) == 2 {
+					return domains
+				}
+			}
+		}
 	}
-	if domain == "" || !m.Peer.IsValid() {
+	return domains
+}
+
+// normal gives a domain in lower-case A-labels without a trailing dot, by which
+// domains are compared.
+func normal(domain string) string {
+	d := strings.ToLower(strings.TrimSuffix(domain, "."))
+	if a, err := idna.Lookup.ToASCII(d); err == nil {
+		return a
+	}
+	return d
+}
+
+func (out *Results) spf(ctx context.Context, r Resolver, m Message) {
+	local, domain := m.From.Local, m.From.Domain
+	if domain == "" {
+		local, domain = "postmaster", m.Helo
+	}
+	// What is no domain name of at least two labels has no record (RFC 7208, section
+	// 2.3 and 4.3).
+	if strings.HasPrefix(domain, "[") || !strings.Contains(strings.TrimSuffix(domain, "."), ".") || !m.Peer.IsValid() {
 		return
 	}
-	out.SPFDomain = strings.ToLower(strings.TrimSuffix(domain, "."))
+	out.SPFDomain = normal(domain)
+	// The library takes what follows the first @ for the domain; a quoted local part
+	// may hold one.
+	sender := strings.ReplaceAll(local, "@", "_") + "@" + out.SPFDomain
 	res, _ := spf.CheckHostWithSender(net.IP(m.Peer.Unmap().AsSlice()), m.Helo, sender, spf.WithContext(ctx), spf.WithResolver(r))
 	out.SPF = string(res)
 }
 
-func (out *Results) dkim(ctx context.Context, r Resolver, raw []byte) {
-	lookup := func(name string) ([]string, error) { return r.LookupTXT(ctx, name) }
-	vs, err := dkim.VerifyWithOptions(bytes.NewReader(raw), &dkim.VerifyOptions{LookupTXT: lookup, MaxVerifications: maxSignatures})
-	if err != nil && !errors.Is(err, dkim.ErrTooManySignatures) && !errors.Is(err, io.ErrUnexpectedEOF) && len(vs) == 0 {
-		return
+// readable hides an error of reading behind an end: the library would leave
+// goroutines behind that wait for the rest.
+type readable struct {
+	io.Reader
+	err error
+}
+
+func (r *readable) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		r.err, err = err, io.EOF
 	}
+	return n, err
+}
+
+func (out *Results) dkim(ctx context.Context, r Resolver, m Message) {
+	lookup := func(name string) ([]string, error) { return r.LookupTXT(ctx, name) }
+	rest := &readable{Reader: strings.NewReader("")}
+	if m.Rest != nil {
+		rest.Reader = m.Rest
+	}
+	// An error says that there is nothing to verify, or more than it does.
+	vs, _ := dkim.VerifyWithOptions(io.MultiReader(bytes.NewReader(m.Raw), rest), &dkim.VerifyOptions{LookupTXT: lookup, MaxVerifications: maxSignatures})
 	for _, v := range vs {
-		s := Signature{Domain: strings.ToLower(v.Domain), Result: "pass"}
+		s := Signature{Domain: normal(v.Domain), Result: "pass"}
 		switch {
+		case rest.err != nil:
+			s.Result = "temperror"
 		case v.Err == nil:
 		case dkim.IsTempFail(v.Err):
 			s.Result = "temperror"
@@ -109,8 +166,8 @@ func (out *Results) dmarc(ctx context.Context, r Resolver) {
 	}
 	lookup := func(name string) ([]string, error) { return r.LookupTXT(ctx, name) }
 	rec, err := dmarc.LookupWithOptions(out.From, &dmarc.LookupOptions{LookupTXT: lookup})
-	if errors.Is(err, dmarc.ErrNoPolicy) {
-		rec, err = dmarc.LookupWithOptions(Organisational(out.From), &dmarc.LookupOptions{LookupTXT: lookup})
+	if org := Organisational(out.From); errors.Is(err, dmarc.ErrNoPolicy) && org != out.From {
+		rec, err = dmarc.LookupWithOptions(org, &dmarc.LookupOptions{LookupTXT: lookup})
 	}
 	switch {
 	case errors.Is(err, dmarc.ErrNoPolicy):

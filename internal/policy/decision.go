@@ -80,6 +80,7 @@ type Step struct {
 	Final  bool // the filter has a final action
 }
 
-// Trace tells how a decision came about: the filters in order, down to the one that
-// decided.
+// Trace tells how a decision came about: filters in order, down to the one that
+// decided. Eval leaves out those that answered no; Explain does not. It must not be
+// changed: it may be shared.
 type Trace []Step

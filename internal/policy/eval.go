@@ -4,57 +4,108 @@ package policy
 // the only meaning of a policy: the door (reports, accept, sender domains) first,
 // then the filters top down, then the default. A filter that reads a fact which is
 // not known fails closed: Eval then refuses with 451. Before the end of DATA ask
-// Early instead.
-func Eval(p *Program, f *Facts) (Decision, Trace) {
-	e := env{facts: f, rcpt: f.Rcpt}
-	if d, decided := p.door(f); decided {
-		return d, nil
+// Early instead. The Trace has the filters that applied, which of those that read
+// an unknown fact is the last.
+func Eval(p *Program, f *Facts) (d Decision, t Trace) {
+	t = p.eval(f, &d, false)
+	if checked {
+		p.checkEval(f, &d, t)
 	}
-	d := Decision{Rcpt: f.Rcpt}
-	trace := make(Trace, 0, len(p.rules))
-	for i := range p.rules {
+	return d, t
+}
+
+// Explain is Eval with every filter down to the decision in its Trace.
+func Explain(p *Program, f *Facts) (d Decision, t Trace) {
+	t = p.eval(f, &d, true)
+	return d, t
+}
+
+// eval runs down the filters: all of them, or those that the index says can apply.
+func (p *Program) eval(f *Facts, d *Decision, plain bool) Trace {
+	d.Rcpt = f.Rcpt
+	if p.door(f, d) {
+		return nil
+	}
+	w := p.begin(f, plain)
+	trace := p.decide(f, w, d)
+	w.end()
+	return trace
+}
+
+func (p *Program) decide(f *Facts, w *walk, d *Decision) Trace {
+	var trace Trace
+	for i := w.next(); i < len(p.rules); i = w.next() {
 		r := &p.rules[i]
-		result := r.holds(&e)
-		trace = append(trace, Step{Filter: r.filter.Name, Pos: r.filter.Pos, Result: result, Final: r.filter.Then != nil})
+		result := r.holds(&w.env)
+		trace = w.note(trace, i, result)
 		switch result {
 		case No:
 			continue
 		case Unknown:
 			d.Filter, d.Pos = r.filter.Name, r.filter.Pos
-			return d.refuse(451, [3]int{4, 3, 0}, "policy cannot be decided now, try again later"), trace
+			d.refuse(451, [3]int{4, 3, 0}, "policy cannot be decided now, try again later")
+			return trace
 		}
-		e.apply(r.filter, &d, p)
+		changed := w.env.apply(r.filter, d, p)
 		if t := r.filter.Then; t != nil {
 			d.Filter, d.Pos = r.filter.Name, r.filter.Pos
-			if t.Kind == ThenSkip {
-				return p.byDefault(f, d), trace
-			}
-			return p.finish(f, d, t), trace
+			p.finish(f, d, t)
+			return trace
+		}
+		if changed {
+			w.changed()
 		}
 	}
-	return p.byDefault(f, d), trace
+	p.byDefault(f, d)
+	return trace
+}
+
+// note adds a step. The trace of one step is made beforehand.
+func (w *walk) note(t Trace, i int, result Result) Trace {
+	if !w.plain {
+		switch {
+		case result == No:
+			return t
+		case result == Yes && t == nil:
+			return w.index.applied[i : i+1 : i+1]
+		}
+	}
+	return append(t, w.program.rules[i].step(result))
 }
 
 // Early gives the refusal that the envelope alone decides: decided is true only if
 // every completion of the message would be refused. Then d is the refusal that the
 // first filter in reach gives, and it is right to give it at RCPT.
 func Early(p *Program, f *Facts) (d Decision, decided bool) {
-	if d, done := p.door(f); done {
+	d, decided = p.early(f, false)
+	if checked {
+		p.checkEarly(f, &d, decided)
+	}
+	return d, decided
+}
+
+func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
+	d := Decision{Rcpt: f.Rcpt}
+	if p.door(f, &d) {
 		return d, d.Disposition == Refused
 	}
-	e := env{facts: f, rcpt: f.Rcpt}
-	d = Decision{Rcpt: f.Rcpt}
+	w := p.begin(f, plain)
+	defer w.end()
 	var first *Decision
-	for i := range p.rules {
+	for i := w.next(); i < len(p.rules); i = w.next() {
 		r := &p.rules[i]
-		result := r.holds(&e)
+		result := r.holds(&w.env)
 		if result == No {
 			continue
 		}
+		var changed bool
 		if result == Yes {
-			e.apply(r.filter, &d, p)
+			changed = w.env.apply(r.filter, &d, p)
 		} else {
-			e.maybe(r.filter)
+			changed = w.env.maybe(r.filter)
+		}
+		if changed {
+			w.changed()
 		}
 		t := r.filter.Then
 		if t == nil {
@@ -62,11 +113,7 @@ func Early(p *Program, f *Facts) (d Decision, decided bool) {
 		}
 		out := d
 		out.Filter, out.Pos = r.filter.Name, r.filter.Pos
-		if t.Kind == ThenSkip {
-			out = p.byDefault(f, out)
-		} else {
-			out = p.finish(f, out, t)
-		}
+		p.finish(f, &out, t)
 		if out.Disposition != Refused {
 			return Decision{}, false
 		}
@@ -77,18 +124,18 @@ func Early(p *Program, f *Facts) (d Decision, decided bool) {
 			return *first, true
 		}
 	}
-	out := p.byDefault(f, d)
-	if out.Disposition != Refused {
+	if p.byDefault(f, &d); d.Disposition != Refused {
 		return Decision{}, false
 	}
 	if first == nil {
-		first = &out
+		first = &d
 	}
 	return *first, true
 }
 
-// apply adds what a filter does besides deciding.
-func (e *env) apply(f *Filter, d *Decision, p *Program) {
+// apply adds what a filter does besides deciding; changed tells whether filters
+// below read it.
+func (e *env) apply(f *Filter, d *Decision, p *Program) (changed bool) {
 	for i := range f.Do {
 		a := &f.Do[i]
 		switch a.Kind {
@@ -96,7 +143,7 @@ func (e *env) apply(f *Filter, d *Decision, p *Program) {
 			d.Effects.Logs = append(d.Effects.Logs, a.Text)
 		case DoTag:
 			d.Effects.Tags = append(d.Effects.Tags, a.Text)
-			e.tags = d.Effects.Tags
+			e.tags, changed = d.Effects.Tags, true
 		case DoSetHeader:
 			d.Effects.Headers = append(d.Effects.Headers, HeaderField{Name: a.Name, Value: a.Text})
 		case DoPool:
@@ -107,54 +154,48 @@ func (e *env) apply(f *Filter, d *Decision, p *Program) {
 			d.Effects.Copies = append(d.Effects.Copies, Copy{Filter: f.Name, Rcpt: a.Rcpt, Inside: p.InsideFor(a.Rcpt)})
 		case DoSetRcpt:
 			d.Rcpt, d.Rewritten = a.Rcpt, true
-			e.rcpt = a.Rcpt
+			e.rcpt, changed = a.Rcpt, true
 		}
 	}
+	return changed
 }
 
 // maybe notes what a filter would change if it applied, of which it is not known.
-func (e *env) maybe(f *Filter) {
+func (e *env) maybe(f *Filter) (changed bool) {
 	for i := range f.Do {
 		switch f.Do[i].Kind {
 		case DoTag:
 			e.maybeTags = append(e.maybeTags, f.Do[i].Text)
+			changed = true
 		case DoSetRcpt:
-			e.rcptUnknown = true
+			e.rcptUnknown, changed = true, true
 		}
 	}
+	return changed
 }
 
 // door decides what the topology alone decides.
-func (p *Program) door(f *Facts) (Decision, bool) {
-	d := Decision{Rcpt: f.Rcpt}
+func (p *Program) door(f *Facts, d *Decision) bool {
 	t := p.Topology
 	for i := range t.Reports {
 		if t.Reports[i] == f.Rcpt {
 			d.Disposition = Consume
-			return d, true
+			return true
 		}
 	}
 	switch f.Origin {
 	case Stranger:
 		if !matchAny(t.Accept, f.Rcpt) {
-			return d.refuse(550, [3]int{5, 7, 1}, "relaying denied"), true
+			d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
+			return true
 		}
 	case Customer:
-		if c := t.customer(f.Customer); c != nil && !c.maySend(f.Sender) {
-			return d.refuse(550, [3]int{5, 7, 1}, "not your sender domain"), true
+		if c := p.customers[f.Customer]; c != nil && !c.maySend(f.Sender) {
+			d.refuse(550, [3]int{5, 7, 1}, "not your sender domain")
+			return true
 		}
 	}
-	return d, false
-}
-
-// customer finds a customer of the file.
-func (t *Topology) customer(name string) *CustomerDef {
-	for i := range t.Customers {
-		if t.Customers[i].Name == name {
-			return &t.Customers[i]
-		}
-	}
-	return nil
+	return false
 }
 
 // maySend reports whether a reverse-path is the customer's. The null reverse-path is
@@ -165,23 +206,26 @@ func (c *CustomerDef) maySend(a Address) bool {
 
 // byDefault is what happens to what no filter decides: customers' mail goes out by
 // the default pool, everything else is refused.
-func (p *Program) byDefault(f *Facts, d Decision) Decision {
+func (p *Program) byDefault(f *Facts, d *Decision) {
 	if f.Origin == Customer {
-		return p.deliver(f, d, "")
+		p.deliver(f, d, "")
+		return
 	}
-	return d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
+	d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
 }
 
-func (p *Program) finish(f *Facts, d Decision, t *Final) Decision {
+func (p *Program) finish(f *Facts, d *Decision, t *Final) {
 	switch t.Kind {
+	case ThenSkip:
+		p.byDefault(f, d)
 	case ThenDeliver:
-		return p.deliver(f, d, t.Pool)
+		p.deliver(f, d, t.Pool)
 	case ThenReject:
 		text := t.Text
 		if text == "" {
 			text = "refused by policy"
 		}
-		return d.refuse(t.Code, t.Enhanced, text)
+		d.refuse(t.Code, t.Enhanced, text)
 	case ThenDrop:
 		d.Disposition = Drop
 	case ThenHold:
@@ -189,36 +233,39 @@ func (p *Program) finish(f *Facts, d Decision, t *Final) Decision {
 	case ThenBounce:
 		d.Disposition, d.Text = Bounce, t.Text
 	}
-	return d
 }
 
 // deliver settles pool and next hop. The inside host of a domain is its only next
 // hop, whatever pool a filter names.
-func (p *Program) deliver(f *Facts, d Decision, pool string) Decision {
+func (p *Program) deliver(f *Facts, d *Decision, pool string) {
 	d.Disposition = Deliver
 	if pool != "" {
 		d.Pool = pool
 	}
 	if d.Pool == "" {
 		d.Pool = p.Topology.DefaultPool
-		if c := p.Topology.customer(f.Customer); c != nil && c.Pool != "" {
+		if c := p.customers[f.Customer]; c != nil && c.Pool != "" {
 			d.Pool = c.Pool
 		}
 	}
 	d.Inside = p.InsideFor(d.Rcpt)
-	return d
 }
 
-func (d Decision) refuse(code int, enhanced [3]int, text string) Decision {
+func (d *Decision) refuse(code int, enhanced [3]int, text string) {
 	d.Disposition, d.Code, d.Text = Refused, code, text
 	if enhanced == ([3]int{}) {
 		enhanced = [3]int{code / 100, 7, 1}
 	}
 	d.Enhanced = enhanced
-	return d
 }
 
 // Holds reports whether an assert holds for one decision, by index into Asserts.
 func (p *Program) Holds(assert int, f *Facts, d *Decision) Result {
 	return p.asserts[assert](&env{facts: f, rcpt: d.Rcpt, decision: d, tags: d.Effects.Tags})
+}
+
+// Applies gives one filter's answer about a message by itself, by index into
+// Filters: the recipient as it came, and no tags.
+func (p *Program) Applies(filter int, f *Facts) Result {
+	return p.rules[filter].holds(&env{facts: f, rcpt: f.Rcpt})
 }

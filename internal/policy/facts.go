@@ -76,4 +76,6 @@ type Content struct {
 	SPF     string // RFC 8601 results: none, pass, fail, softfail, neutral, temperror, permerror
 	DKIM    string
 	DMARC   string
+
+	read *reading // of Program.Read
 }

@@ -221,7 +221,7 @@ func TestConditions(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := mustNew(t, esp(t), policy.Filter{Name: "f", If: c.x, Then: &policy.Final{Kind: policy.ThenDrop}})
-			_, trace := policy.Eval(p, f)
+			_, trace := policy.Explain(p, f)
 			if trace[0].Result != c.want {
 				t.Errorf("got %v, want %v", trace[0].Result, c.want)
 			}

@@ -9,17 +9,24 @@ type Program struct {
 	Filters  []Filter
 	Asserts  []Assert
 
-	rules   []rule
-	asserts []predicate
-	inside  map[string]string // exact domain -> inside host
-	suffix  []insideSuffix
-	names   map[string]int // filter -> index
+	rules     []rule
+	asserts   []predicate
+	inside    map[string]string // exact domain -> inside host
+	suffix    []insideSuffix
+	names     map[string]int // filter -> index
+	customers map[string]*CustomerDef
+	index     *index
 }
 
 // rule is a filter made ready to run.
 type rule struct {
 	filter *Filter
 	holds  predicate
+}
+
+// step is the rule's part in a decision.
+func (r *rule) step(result Result) Step {
+	return Step{Filter: r.filter.Name, Pos: r.filter.Pos, Result: result, Final: r.filter.Then != nil}
 }
 
 type insideSuffix struct {
@@ -50,9 +57,11 @@ func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) 
 		p.asserts = append(p.asserts, c.condition(asserts[i].Always))
 	}
 	p.indexInside(t)
+	p.indexCustomers()
 	if c.fatal() {
 		return nil, c.list
 	}
+	p.index = newIndex(p, gridFrom)
 	return p, c.list
 }
 
@@ -126,6 +135,15 @@ func (p *Program) indexInside(t *Topology) {
 				p.suffix = append(p.suffix, insideSuffix{pattern: d, host: h.Name})
 			}
 		}
+	}
+}
+
+// indexCustomers keeps the first of a name.
+func (p *Program) indexCustomers() {
+	cs := p.Topology.Customers
+	p.customers = make(map[string]*CustomerDef, len(cs))
+	for i := len(cs) - 1; i >= 0; i-- {
+		p.customers[cs[i].Name] = &cs[i]
 	}
 }
 

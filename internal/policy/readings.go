@@ -122,3 +122,17 @@ func unimcea(s string) (string, bool) {
 	}
 	return b.String(), true
 }
+
+// ReadingsOf gives every reading of an address in normal form, itself first; one
+// with more readings than any honest address has gives those found so far.
+func ReadingsOf(a Address) []Address {
+	all := []Address{a}
+	for i := 0; i < len(all) && len(all) < maxReadings; i++ {
+		for _, next := range inner(all[i]) {
+			if !contains(all, next) {
+				all = append(all, next)
+			}
+		}
+	}
+	return all
+}

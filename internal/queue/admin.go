@@ -104,9 +104,10 @@ func (q *Queue) Counts() (waiting, held int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, it := range q.items {
-		if it.state == spool.Held {
+		switch it.state {
+		case spool.Held:
 			held++
-		} else {
+		case spool.Pending:
 			waiting++
 		}
 	}
@@ -132,7 +133,7 @@ func (q *Queue) Act(ctx context.Context, action string, s Select, by, note strin
 
 func (q *Queue) act(ctx context.Context, action string, it *item, row *Row, by, note string) (bool, error) {
 	now := q.o.Clock.Now()
-	c := spool.Change{ID: it.id, Recipient: it.rcpt, Attempts: row.Attempts}
+	c := spool.Change{ID: it.id, Recipient: it.rcpt}
 	var e ledger.Event
 	path := ledger.Path{Listener: row.Message.Listener, Filter: row.Message.Recipients[it.rcpt].Filter, Origin: row.Message.Origin}
 	switch action {
@@ -151,16 +152,16 @@ func (q *Queue) act(ctx context.Context, action string, it *item, row *Row, by, 
 	default:
 		return false, fmt.Errorf("queue: unknown action %q", action)
 	}
-	if held := row.State == spool.Held; action == "hold" && held || action == "retry" && held || action == "release" && !held {
-		return false, nil // nothing to do; and what is held is released, not retried
-	}
 	if !q.claim(it) {
 		return false, nil
 	}
+	if held := it.state == spool.Held; (action == "hold" && held) || (action == "release" && !held) || (action == "retry" && held) {
+		q.unclaim(it)
+		return false, nil
+	}
+	c.Attempts = it.attempts
 	if _, err := q.o.Store.Commit(ctx, &spool.Batch{Changes: []spool.Change{c}, Events: [][]byte{ledger.Encode(e)}}); err != nil {
-		q.mu.Lock()
-		it.busy = false
-		q.mu.Unlock()
+		q.unclaim(it)
 		return false, fmt.Errorf("%s %s: %w", action, it.id, err)
 	}
 	q.moved(it, c)
@@ -181,19 +182,30 @@ func (q *Queue) claim(it *item) bool {
 	return true
 }
 
+// unclaim puts an item back where it was.
+func (q *Queue) unclaim(it *item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	it.busy = false
+	switch {
+	case it.state != spool.Pending || it.queued:
+	case it.at.After(q.o.Clock.Now()):
+		q.later(it)
+	default:
+		q.enqueue(it)
+	}
+}
+
 // moved puts an item where its change leads.
 func (q *Queue) moved(it *item, c spool.Change) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	wasReady := it.state == spool.Pending && slices.Contains(it.site.ready, it)
 	it.busy, it.state, it.reason, it.at = false, c.State, c.Reason, time.Time{}
-	switch c.State {
-	case spool.Settled:
-		delete(q.items, itemKey{it.id, it.rcpt})
-	case spool.Pending:
-		if !wasReady {
-			q.enqueue(it)
-		}
+	switch {
+	case c.State == spool.Settled:
+		q.drop(it)
+	case c.State == spool.Pending && !it.queued:
+		q.enqueue(it)
 	}
 }
 

@@ -23,8 +23,11 @@ func (d *delivery) wanted(action string) bool {
 		return false
 	}
 	n := d.r.Notify
-	if action == "delayed" {
+	switch action {
+	case "delayed":
 		return n == 0 || n&smtp.NotifyDelay != 0
+	case "relayed":
+		return n&smtp.NotifySuccess != 0
 	}
 	return n == 0 || n&smtp.NotifyFailure != 0
 }
@@ -43,7 +46,7 @@ func (d *delivery) notify(b *spool.Batch, action string, o egress.Outcome, now t
 	_, _, host, _ := d.where()
 	dsn := &message.DSN{
 		From: d.rt.Postmaster.String(), To: d.m.From.String(), Date: now, MessageID: id.String() + "@" + d.rt.Hostname, Boundary: "postern-" + hex.EncodeToString(random[6:]),
-		ReportingMTA: d.rt.Hostname, EnvID: d.m.EnvID, Arrival: d.m.Accepted, HeaderOnly: action == "delayed" || d.m.Return != "FULL", UTF8: d.m.UTF8, EightBit: true,
+		ReportingMTA: d.rt.Hostname, EnvID: d.m.EnvID, Arrival: d.m.Accepted, HeaderOnly: action != "failed" || d.m.Return != "FULL", UTF8: d.m.UTF8, EightBit: true,
 		Returned:   d.returned(),
 		Recipients: []message.DSNStatus{{ORcpt: d.r.ORcpt, Final: d.r.To.String(), Action: action, Status: o.Code, RemoteMTA: host, Diagnostic: o.Reply, LastAttempt: now}},
 	}

@@ -98,10 +98,9 @@ type site struct {
 	pool    string
 	ready   []*item
 	workers int
-	idle    int
+	idle    []chan *item // of the workers that hold a connection and wait, the latest last
 	starved bool
-	wake    chan struct{} // closed and replaced when ready grows
-	next    int           // source to use next
+	next    int // source to use next
 }
 
 // item is one recipient that is not done with.
@@ -111,6 +110,7 @@ type item struct {
 	site     *site
 	state    spool.State
 	busy     bool
+	queued   bool // in its site's ready list
 	attempts int
 	at       time.Time // of the next attempt
 	last     time.Time // of the last attempt, for the delay notice
@@ -152,11 +152,15 @@ func New(o Options) *Queue {
 	return q
 }
 
-// Start takes up what the store holds, while mail already flows, and runs the clock.
+// Start takes up what the store holds and runs the clock. When it returns, stock has
+// been taken, so that no message that comes in from now on is found there as well; the
+// messages are read while mail already flows.
 func (q *Queue) Start() {
 	q.wg.Add(2)
+	stock := make(chan struct{})
 	go func() { defer q.wg.Done(); q.retryLoop() }()
-	go func() { defer q.wg.Done(); q.load() }()
+	go func() { defer q.wg.Done(); q.load(sync.OnceFunc(func() { close(stock) })) }()
+	<-stock
 }
 
 // Stop begins nothing new, lets the attempts under way end until ctx does, then breaks
@@ -165,7 +169,10 @@ func (q *Queue) Stop(ctx context.Context) {
 	q.mu.Lock()
 	q.stopping = true
 	for _, s := range q.sites {
-		s.signal()
+		for _, w := range s.idle {
+			close(w)
+		}
+		s.idle = nil
 	}
 	q.mu.Unlock()
 	q.nudge()
@@ -179,9 +186,11 @@ func (q *Queue) Stop(ctx context.Context) {
 	<-done
 }
 
-// load schedules what was there at the start.
-func (q *Queue) load() {
+// load schedules what was there at the start. It calls taken once the list is made.
+func (q *Queue) load(taken func()) {
+	defer taken()
 	q.o.Store.List(func(e spool.Entry) bool {
+		taken()
 		m, err := q.o.Store.Message(e.ID)
 		if err != nil {
 			q.o.Log.Error("message not queued", "id", e.ID.String(), "err", err)
@@ -198,6 +207,12 @@ func (q *Queue) load() {
 		}
 		return q.ctx.Err() == nil
 	})
+}
+
+// drop forgets an item that is done with. The lock is held.
+func (q *Queue) drop(it *item) {
+	it.state, it.busy = spool.Settled, false
+	delete(q.items, itemKey{it.id, it.rcpt})
 }
 
 // Add schedules a message that has just been committed.
@@ -240,26 +255,26 @@ func (q *Queue) siteOf(r *spool.Recipient) *site {
 	}
 	s := q.sites[k]
 	if s == nil {
-		s = &site{dest: k.dest, pool: k.pool, wake: make(chan struct{})}
+		s = &site{dest: k.dest, pool: k.pool}
 		q.sites[k] = s
 	}
 	return s
 }
 
-// signal wakes the site's idle workers.
-func (s *site) signal() {
-	close(s.wake)
-	s.wake = make(chan struct{})
-}
-
-// enqueue makes an item ready and sees that somebody takes it. The lock is held.
+// enqueue makes an item ready and sees that somebody takes it: the worker whose
+// connection was used last, so that connections nobody needs grow old and are closed.
+// The lock is held.
 func (q *Queue) enqueue(it *item) {
 	s := it.site
-	s.ready = append(s.ready, it)
-	if s.idle > 0 {
-		s.signal()
+	if n := len(s.idle); n > 0 {
+		w := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		it.busy = true
+		w <- it
 		return
 	}
+	it.queued = true
+	s.ready = append(s.ready, it)
 	q.staff(s)
 }
 
@@ -283,14 +298,14 @@ func (q *Queue) staff(s *site) {
 }
 
 // busy counts the workers that have an item.
-func (s *site) busy() int { return s.workers - s.idle }
+func (s *site) busy() int { return s.workers - len(s.idle) }
 
 // leave ends a worker and lets a site that waits for one have its place. The lock is
 // held.
 func (q *Queue) leave(s *site) {
 	s.workers--
 	q.conns--
-	if s.workers == 0 && len(s.ready) == 0 && s.idle == 0 {
+	if s.workers == 0 && len(s.ready) == 0 {
 		s.next %= 1 << 20
 	}
 	q.staff(s)

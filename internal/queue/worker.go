@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,38 +42,50 @@ func (q *Queue) work(s *site) {
 // take gives the next ready item; with a connection in hand it waits a little for
 // one.
 func (q *Queue) take(s *site, connected bool) *item {
+	q.mu.Lock()
+	if q.stopping {
+		q.mu.Unlock()
+		return nil
+	}
+	for len(s.ready) > 0 {
+		it := s.ready[0]
+		s.ready[0] = nil
+		s.ready = s.ready[1:]
+		it.queued = false
+		if it.busy || it.state != spool.Pending {
+			continue // held, dropped or claimed while it was ready
+		}
+		it.busy = true
+		q.mu.Unlock()
+		return it
+	}
 	idle := q.o.Routing().Limits.Idle
+	if !connected || idle <= 0 {
+		q.mu.Unlock()
+		return nil
+	}
+	w := make(chan *item, 1)
+	s.idle = append(s.idle, w)
+	q.mu.Unlock()
+	return q.await(s, w, idle)
+}
+
+// await waits for an item that is handed over; nil when there was none in time, or
+// when the queue stops.
+func (q *Queue) await(s *site, w chan *item, idle time.Duration) *item {
+	select {
+	case it := <-w:
+		return it
+	case <-q.o.Clock.After(idle):
+	case <-q.ctx.Done():
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for waited := false; ; waited = true {
-		if q.stopping {
-			return nil
-		}
-		if len(s.ready) > 0 {
-			it := s.ready[0]
-			s.ready[0] = nil
-			s.ready = s.ready[1:]
-			if it.state != spool.Pending {
-				continue // held or dropped while it was ready
-			}
-			it.busy = true
-			return it
-		}
-		if !connected || waited || idle <= 0 {
-			return nil
-		}
-		s.idle++
-		wake := s.wake
-		q.mu.Unlock()
-		select {
-		case <-wake:
-			waited = false
-		case <-q.o.Clock.After(idle):
-		case <-q.ctx.Done():
-		}
-		q.mu.Lock()
-		s.idle--
+	if i := slices.Index(s.idle, w); i >= 0 {
+		s.idle = slices.Delete(s.idle, i, i+1)
+		return nil
 	}
+	return <-w // handed over at the last moment, or closed
 }
 
 // attempt tries one item and settles the outcome; it gives the connection back for
@@ -93,14 +106,16 @@ func (q *Queue) attempt(it *item, c *egress.Conn) *egress.Conn {
 		_ = c.Quit()
 		c = nil
 	}
+	c, res := d.transact(q.ctx, c)
 	if c == nil {
-		if c = d.connect(q.ctx); c == nil {
-			return nil
-		}
+		return nil
 	}
-	d.conn = c
-	c.Sent++
-	d.conclude(egress.Judge(d.send(q.ctx)))
+	if errors.Is(res.Err, spool.ErrCorrupt) {
+		_ = c.Close() // the peer has no end of data: it drops what it got
+		q.unreadable(it, res.Err)
+		return nil
+	}
+	d.conclude(egress.Judge(res))
 	if !c.Usable() {
 		_ = c.Close()
 		return nil
@@ -116,7 +131,7 @@ func (q *Queue) unreadable(it *item, err error) {
 	defer q.mu.Unlock()
 	it.busy = false
 	if errors.Is(err, spool.ErrUnknown) {
-		delete(q.items, itemKey{it.id, it.rcpt})
+		q.drop(it)
 		return
 	}
 	it.state, it.reason = spool.Held, "spool: "+err.Error()
@@ -251,6 +266,37 @@ func (q *Queue) source(s *site, pool []netip.Addr) netip.Addr {
 	return pool[s.next%len(pool)]
 }
 
+// transact runs the transaction on connection c, or on a new one where c is nil. A
+// connection that was used before may have ended meanwhile, or the peer may want no
+// more on it: that is no verdict on this message, so it is tried again at once on a
+// new one. The connection is nil where none came about; then everything is concluded.
+func (d *delivery) transact(ctx context.Context, c *egress.Conn) (*egress.Conn, smtp.Result) {
+	if c != nil {
+		d.conn = c
+		c.Sent++
+		res := d.send(ctx)
+		if !ended(&res) {
+			return c, res
+		}
+		_ = c.Close()
+		d.conn = nil
+	}
+	if c = d.connect(ctx); c == nil {
+		return nil, smtp.Result{}
+	}
+	d.conn = c
+	c.Sent++
+	return c, d.send(ctx)
+}
+
+// ended reports a connection that ended before the peer took anything of the message.
+func ended(res *smtp.Result) bool {
+	if res.Mail != nil {
+		return res.Mail.Code == 421
+	}
+	return res.Err != nil && !errors.Is(res.Err, smtp.ErrNeedsUTF8)
+}
+
 // send runs the transaction.
 func (d *delivery) send(ctx context.Context) smtp.Result {
 	header, from := d.stamped()
@@ -323,7 +369,11 @@ func (d *delivery) delivered(o egress.Outcome, now time.Time) {
 		Customer: d.m.Customer, Pool: d.pool(), Source: source, Peer: peer, Host: host, TLS: security, Reply: o.Reply, Attempt: d.it.attempts, Seconds: now.Sub(d.m.Accepted).Seconds()}
 	// Not waited for: a crash in this very group commit sends the message again, which
 	// is better than losing it (RFC 5321, section 4.2.5).
-	d.q.submit(&spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.it.rcpt, State: spool.Settled}}, Events: [][]byte{ledger.Encode(e)}})
+	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.it.rcpt, State: spool.Settled}}, Events: [][]byte{ledger.Encode(e)}}
+	if d.r.Notify&smtp.NotifySuccess != 0 && !d.conn.Has("DSN") {
+		d.notify(b, "relayed", o, now) // nobody further on will (RFC 3461, section 5.2.2)
+	}
+	d.q.finish(b)
 	d.q.forget(d.it)
 }
 
@@ -381,12 +431,12 @@ func (q *Queue) submit(b *spool.Batch) {
 func (q *Queue) forget(it *item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	it.state, it.busy = spool.Settled, false
-	delete(q.items, itemKey{it.id, it.rcpt})
+	q.drop(it)
 }
 
 // backoff gives the time until the next attempt: exponential, with jitter so that
-// what failed together does not come back together.
+// what failed together does not come back together. It is in whole milliseconds, as
+// the spool keeps it.
 func (q *Queue) backoff(r Retry, attempts int) time.Duration {
 	d := float64(r.First)
 	for range attempts - 1 {
@@ -397,7 +447,7 @@ func (q *Queue) backoff(r Retry, attempts int) time.Duration {
 	d = min(d, float64(r.Max))
 	var b [1]byte
 	_, _ = io.ReadFull(q.o.Random, b[:])
-	return time.Duration(d * (1 + r.Jitter*(float64(b[0])/127.5-1)))
+	return time.Duration(d * (1 + r.Jitter*(float64(b[0])/127.5-1))).Truncate(time.Millisecond)
 }
 
 // deferReady gives the ready items of a site the fate of the one that found no host.
@@ -407,7 +457,8 @@ func (q *Queue) deferReady(s *site, o egress.Outcome) {
 	s.ready = nil
 	var mine []*item
 	for _, it := range items {
-		if it.state == spool.Pending {
+		it.queued = false
+		if !it.busy && it.state == spool.Pending {
 			it.busy = true
 			mine = append(mine, it)
 		}

@@ -40,6 +40,10 @@ func (c *trial) candidates() (out []string) {
 		}
 	}
 	for _, f := range h {
+		switch strings.ToLower(f.Name) {
+		case "in-reply-to", "references": // they name the message that this one answers
+			continue
+		}
 		add(stamp.Find(f.Value)...)
 	}
 	return out

@@ -172,7 +172,7 @@ func (c *conn) scram(initial string) (string, *Reply) {
 		return "", replyAuthFailed
 	}
 	signature := base64.StdEncoding.EncodeToString([]byte("v=" + base64.StdEncoding.EncodeToString(mac(v.ServerKey, message))))
-	if _, bad = c.response("", signature); bad != nil && bad != replyAuthSyntax {
+	if _, bad = c.response("", signature); bad != nil {
 		return "", bad
 	}
 	return user, nil

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // bdatTransfer is a message that comes in chunks (RFC 3030): the session reads from
@@ -16,6 +17,7 @@ type bdatTransfer struct {
 	w     *io.PipeWriter
 	reply chan *Reply
 	size  int64
+	ends  time.Time // the whole message must be here by then
 	check lineChecker
 	err   error
 }
@@ -75,8 +77,8 @@ func (c *conn) cmdBdat(ctx context.Context, args string) *Reply {
 	if len(f) == 0 || len(f) > 2 || (len(f) == 2 && !strings.EqualFold(f[1], "LAST")) {
 		return closing501()
 	}
-	n, err := strconv.ParseInt(f[0], 10, 64)
-	if err != nil || n < 0 {
+	n, ok := decimal(f[0])
+	if !ok {
 		return closing501()
 	}
 	last := len(f) == 2
@@ -87,9 +89,15 @@ func (c *conn) cmdBdat(ctx context.Context, args string) *Reply {
 		c.beginBdat(ctx)
 	}
 	b := c.bdat
-	if b.size += n; b.size > c.server.limits.Size && b.err == nil {
+	if n > c.server.limits.Size-b.size { // not a sum: it could overflow
 		b.err = ErrTooLarge
+		if n > c.drainBound() {
+			r := c.refuseBdat(b.err)
+			r.Close = true
+			return r
+		}
 	}
+	b.size += n
 	if reply := c.chunk(n); reply != nil {
 		return reply
 	}
@@ -106,10 +114,7 @@ func (c *conn) cmdBdat(ctx context.Context, args string) *Reply {
 	reply := <-b.reply
 	c.bdat = nil
 	c.reset()
-	if reply == nil {
-		return replyOK
-	}
-	return reply
+	return c.concluded(reply)
 }
 
 // closing501 refuses a BDAT whose length is not known: what follows cannot be told
@@ -120,25 +125,24 @@ func closing501() *Reply {
 
 func (c *conn) beginBdat(ctx context.Context) {
 	r, w := io.Pipe()
-	b := &bdatTransfer{w: w, reply: make(chan *Reply, 1), check: lineChecker{max: c.server.limits.TextLine}}
+	b := &bdatTransfer{w: w, reply: make(chan *Reply, 1), ends: c.server.Now().Add(c.server.limits.Data), check: lineChecker{max: c.server.limits.TextLine}}
 	c.bdat = b
 	go func() {
+		defer r.CloseWithError(errAborted) // nobody reads any more: the connection must not wait
 		defer func() {
 			if p := recover(); p != nil {
 				c.server.Log.Error("session panicked", "panic", p)
 				b.reply <- &Reply{Code: 421, Enhanced: EnhancedCode{4, 3, 0}, Lines: []string{"internal error"}, Close: true}
 			}
 		}()
-		reply := c.session.Data(ctx, r)
-		r.CloseWithError(errAborted)
-		b.reply <- reply
+		b.reply <- c.session.Data(ctx, r)
 	}()
 }
 
 // chunk passes n octets on. A reply means that the connection cannot go on.
 func (c *conn) chunk(n int64) *Reply {
 	b := c.bdat
-	c.deadline(c.server.limits.Data)
+	c.until(b.ends)
 	buf := make([]byte, min(n, 32<<10))
 	for n > 0 {
 		k, err := io.ReadFull(c.r, buf[:min(n, int64(len(buf)))])
@@ -166,9 +170,9 @@ func (c *conn) refuseBdat(cause error) *Reply {
 	c.reset()
 	switch {
 	case errors.Is(cause, ErrTooLarge):
-		return &Reply{Code: 552, Enhanced: EnhancedCode{5, 3, 4}, Lines: []string{"message too large"}, Close: true}
+		return &Reply{Code: 552, Enhanced: EnhancedCode{5, 3, 4}, Lines: []string{"message too large"}}
 	case errors.Is(cause, ErrNUL):
-		return &Reply{Code: 550, Enhanced: EnhancedCode{5, 6, 0}, Lines: []string{"NUL in message"}, Close: true}
+		return &Reply{Code: 550, Enhanced: EnhancedCode{5, 6, 0}, Lines: []string{"NUL in message"}}
 	case errors.Is(cause, ErrLineTooLong):
 		return &Reply{Code: 552, Enhanced: EnhancedCode{5, 6, 0}, Lines: []string{"line too long"}, Close: true}
 	}
@@ -177,8 +181,8 @@ func (c *conn) refuseBdat(cause error) *Reply {
 
 // skipChunk reads a chunk that nobody wants, within the size limit.
 func (c *conn) skipChunk(n int64, reply *Reply) *Reply {
-	if n > c.server.limits.Size {
-		return closing501()
+	if n > c.drainBound() {
+		return &Reply{Code: 552, Enhanced: EnhancedCode{5, 3, 4}, Lines: []string{"message too large"}, Close: true}
 	}
 	c.deadline(c.server.limits.Data)
 	if err := discard(c.r, n); err != nil {

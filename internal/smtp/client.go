@@ -45,6 +45,7 @@ type Client struct {
 	now      func() time.Time
 	ext      map[string]string
 	name     string
+	ctx      context.Context // of the exchange under way
 	tls      *tls.ConnectionState
 	broken   bool
 }
@@ -67,11 +68,20 @@ func NewClient(ctx context.Context, nc net.Conn, t Timeouts) (*Client, error) {
 
 // bind makes a cancelled context end the exchange under way.
 func (c *Client) bind(ctx context.Context) func() {
-	stop := context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
+	nc := c.net // a deadline on what lies under TLS holds for TLS too
+	c.ctx = ctx
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	return func() { stop() }
 }
 
-func (c *Client) deadline(d time.Duration) { _ = c.net.SetDeadline(c.now().Add(d)) }
+// deadline bounds the next exchange. A context that has ended keeps its word, even if
+// it ended between two exchanges.
+func (c *Client) deadline(d time.Duration) {
+	_ = c.net.SetDeadline(c.now().Add(d))
+	if c.ctx != nil && c.ctx.Err() != nil {
+		_ = c.net.SetDeadline(time.Unix(1, 0))
+	}
+}
 
 // Usable reports whether another transaction may be tried on the connection.
 func (c *Client) Usable() bool { return !c.broken }
@@ -94,8 +104,8 @@ func (c *Client) reply() (*Reply, error) {
 			c.broken = true
 			return nil, unexpected(err)
 		}
-		text := strings.TrimRight(string(line), "\r\n")
-		if len(text) < 3 {
+		text := harmless(strings.TrimRight(string(line), "\r\n"))
+		if len(text) < 3 || (len(text) > 3 && text[3] >= '0' && text[3] <= '9') {
 			c.broken = true
 			return nil, fmt.Errorf("malformed reply %q", printable(text))
 		}
@@ -120,6 +130,16 @@ func (c *Client) reply() (*Reply, error) {
 	}
 	c.broken = true
 	return nil, errors.New("reply without end")
+}
+
+// harmless keeps what a peer says from breaking a line of a log or a header of a DSN.
+func harmless(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
 }
 
 // cutEnhanced takes an enhanced code off the beginning of a reply's text.
@@ -183,6 +203,7 @@ func (c *Client) Hello(ctx context.Context, name string) error {
 
 // StartTLS protects the connection and introduces us again.
 func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
+	defer c.bind(ctx)()
 	r, err := c.command("STARTTLS")
 	if err != nil {
 		return fmt.Errorf("say STARTTLS: %w", err)
@@ -402,6 +423,7 @@ func (c *Client) rset(res *Result) {
 // Quit says good-bye and closes.
 func (c *Client) Quit() error {
 	if !c.broken {
+		c.ctx = nil
 		c.deadline(5 * time.Second)
 		_, _ = c.w.WriteString("QUIT\r\n")
 		if c.w.Flush() == nil {

@@ -12,6 +12,8 @@ var (
 	replyOK       = &Reply{Code: 250, Enhanced: EnhancedCode{2, 0, 0}, Lines: []string{"ok"}}
 	replySequence = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Lines: []string{"bad sequence of commands"}}
 	replySyntax   = &Reply{Code: 501, Enhanced: EnhancedCode{5, 5, 4}, Lines: []string{"bad syntax"}}
+
+	replyTooManyRcpts = &Reply{Code: 452, Enhanced: EnhancedCode{4, 5, 3}, Lines: []string{"too many recipients"}}
 )
 
 // command carries out one command line.
@@ -54,6 +56,10 @@ func (c *conn) command(ctx context.Context, line string) *Reply {
 		return &Reply{Code: 214, Enhanced: EnhancedCode{2, 0, 0}, Lines: []string{"see RFC 5321"}}
 	case "EXPN", "ETRN", "TURN":
 		return &Reply{Code: 502, Enhanced: EnhancedCode{5, 5, 1}, Lines: []string{"not implemented"}}
+	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH":
+		// A web page can make a browser within a trusted network send us a form; what
+		// stands in its body must not be read as commands.
+		return &Reply{Code: 500, Enhanced: EnhancedCode{5, 5, 2}, Lines: []string{"this is not a web server"}, Close: true}
 	}
 	return &Reply{Code: 500, Enhanced: EnhancedCode{5, 5, 2}, Lines: []string{"command not recognised"}}
 }
@@ -80,7 +86,6 @@ func (c *conn) hello(extended bool, name string) *Reply {
 	if s.Credentials != nil && c.peer.TLS != nil && c.peer.AuthUser == "" {
 		lines = append(lines, "AUTH PLAIN SCRAM-SHA-256")
 	}
-	c.w.Flush() // replies so far were without enhanced codes
 	return &Reply{Code: 250, Lines: lines}
 }
 
@@ -99,7 +104,7 @@ func pathArgument(args, keyword string) (p Path, params string, bad *Reply) {
 		return p, "", replySyntax
 	}
 	rest := strings.TrimLeft(args[len(keyword):], " ") // a space is wrong and common
-	p, params, err := ParsePath(rest, wantsUTF8(args))
+	p, params, err := ParsePath(rest, true)
 	if err != nil || (params != "" && params[0] != ' ') {
 		return p, "", &Reply{Code: 501, Enhanced: EnhancedCode{5, 1, 3}, Lines: []string{"malformed path"}}
 	}
@@ -118,6 +123,9 @@ func (c *conn) cmdMail(ctx context.Context, args string) *Reply {
 	if bad != nil {
 		return bad
 	}
+	if !p.UTF8 && !from.ascii() {
+		return undeclaredUTF8()
+	}
 	if p.Size > c.server.limits.Size {
 		return &Reply{Code: 552, Enhanced: EnhancedCode{5, 3, 4}, Lines: []string{"message too large"}}
 	}
@@ -128,29 +136,32 @@ func (c *conn) cmdMail(ctx context.Context, args string) *Reply {
 	return replyOK
 }
 
+// undeclaredUTF8 refuses an address beyond ASCII in a transaction without SMTPUTF8
+// (RFC 6531, section 3.5).
+func undeclaredUTF8() *Reply {
+	return &Reply{Code: 553, Enhanced: EnhancedCode{5, 6, 7}, Lines: []string{"SMTPUTF8 is required for this address"}}
+}
+
 func (c *conn) cmdRcpt(ctx context.Context, args string) *Reply {
 	if !c.mail {
 		return replySequence
 	}
 	if c.rcpts >= c.server.limits.Recipients {
-		return &Reply{Code: 452, Enhanced: EnhancedCode{4, 5, 3}, Lines: []string{"too many recipients"}}
-	}
-	if c.params.UTF8 {
-		args += " SMTPUTF8" // it was said at MAIL
+		return replyTooManyRcpts
 	}
 	to, rest, bad := pathArgument(args, "TO:")
 	if bad != nil {
 		return bad
 	}
-	if c.params.UTF8 {
-		rest = strings.TrimSuffix(rest, " SMTPUTF8")
-	}
 	if to.IsNull() || (to.Domain == "" && !strings.EqualFold(to.Local, "postmaster")) {
 		return &Reply{Code: 501, Enhanced: EnhancedCode{5, 1, 3}, Lines: []string{"malformed path"}}
 	}
-	p, bad := parseRcptParams(rest)
+	p, bad := parseRcptParams(rest, c.params.UTF8)
 	if bad != nil {
 		return bad
+	}
+	if !c.params.UTF8 && !to.ascii() {
+		return undeclaredUTF8()
 	}
 	if r := c.session.Rcpt(ctx, to, p); r != nil && !r.Positive() {
 		return r
@@ -186,7 +197,7 @@ func (c *conn) cmdData(ctx context.Context, args string) *Reply {
 func (c *conn) concludeData(d *dotReader, reply *Reply) *Reply {
 	cause := d.err
 	if !d.stick && !d.done {
-		if err := drain(d, max(c.server.limits.Size, 64<<20)); err != nil {
+		if err := drain(d, c.drainBound()); err != nil {
 			d.stick = true
 			if cause == nil || errors.Is(err, ErrBareLine) || errors.Is(err, ErrLineTooLong) {
 				cause = err
@@ -194,10 +205,8 @@ func (c *conn) concludeData(d *dotReader, reply *Reply) *Reply {
 		}
 	}
 	switch {
-	case cause == nil && reply == nil:
-		return replyOK
 	case cause == nil:
-		return reply
+		return c.concluded(reply)
 	case errors.Is(cause, ErrTooLarge):
 		return &Reply{Code: 552, Enhanced: EnhancedCode{5, 3, 4}, Lines: []string{"message too large"}, Close: d.stick}
 	case errors.Is(cause, ErrNUL):
@@ -213,11 +222,24 @@ func (c *conn) concludeData(d *dotReader, reply *Reply) *Reply {
 	return &Reply{Code: 421, Enhanced: EnhancedCode{4, 4, 2}, Lines: []string{"timeout"}, Close: true}
 }
 
+// concluded gives the session's word on a message; an accepted one clears the errors.
+func (c *conn) concluded(reply *Reply) *Reply {
+	if reply == nil {
+		reply = replyOK
+	}
+	if reply.Positive() {
+		c.errors = 0
+	}
+	return reply
+}
+
 func (c *conn) startTLS(ctx context.Context, args string) *Reply {
 	switch {
 	case args != "":
 		return replySyntax
-	case c.server.TLS == nil || c.peer.TLS != nil || c.mail:
+	case c.server.TLS == nil:
+		return &Reply{Code: 502, Enhanced: EnhancedCode{5, 5, 1}, Lines: []string{"STARTTLS is not offered"}}
+	case c.peer.TLS != nil || c.mail:
 		return replySequence
 	case c.r.Buffered() > 0:
 		// Clear text behind STARTTLS would be taken for what came over TLS (CVE-2011-0411).
@@ -227,8 +249,10 @@ func (c *conn) startTLS(ctx context.Context, args string) *Reply {
 	if !c.write(&Reply{Code: 220, Enhanced: EnhancedCode{2, 0, 0}, Lines: []string{"ready for TLS"}}) {
 		return nil
 	}
-	c.deadline(c.server.limits.Greeting)
-	if !c.handshake(ctx) {
+	c.await(c.server.limits.Greeting)
+	ok := c.handshake(ctx)
+	c.idle.Store(false)
+	if !ok {
 		c.quit = true
 		return nil
 	}

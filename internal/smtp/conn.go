@@ -19,7 +19,8 @@ import (
 // conn is one connection: it reads commands, asks the Session, and writes replies.
 type conn struct {
 	server  *Server
-	net     net.Conn
+	raw     net.Conn // as it was accepted; Shutdown uses it too
+	net     net.Conn // raw, or TLS over it
 	r       *bufio.Reader
 	w       *bufio.Writer
 	peer    Peer
@@ -28,8 +29,10 @@ type conn struct {
 	counted bool
 	ends    time.Time // of the session
 
-	idle     atomic.Bool // waits for a command outside of a transaction
-	errors   int
+	idle     atomic.Bool // waits for the client, outside of a transaction
+	greeted  bool        // the first command has come
+	linger   bool        // the client may not have read why the connection ends
+	errors   int         // since the last accepted message
 	commands int
 	mail     bool
 	params   MailParams
@@ -39,13 +42,22 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	return &conn{server: s, net: nc, r: bufio.NewReaderSize(nc, 16<<10), w: bufio.NewWriterSize(nc, 4<<10)}
+	return &conn{server: s, raw: nc, net: nc, r: bufio.NewReaderSize(nc, 16<<10), w: bufio.NewWriterSize(nc, 4<<10)}
 }
 
-// wake makes a session that only waits for a command end now.
+// wake makes a session that only waits for its client end now.
 func (c *conn) wake() {
 	if c.idle.Load() {
-		_ = c.net.SetReadDeadline(time.Unix(1, 0))
+		_ = c.raw.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// await bounds a wait for the client during which Shutdown may wake the session.
+func (c *conn) await(d time.Duration) {
+	c.deadline(d)
+	c.idle.Store(!c.mail)
+	if c.server.isClosing() {
+		c.wake()
 	}
 }
 
@@ -54,7 +66,7 @@ func (c *conn) wake() {
 func (c *conn) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer c.net.Close()
+	defer c.raw.Close()
 	defer func() {
 		if p := recover(); p != nil {
 			c.server.Log.Error("session panicked", "panic", p, "stack", string(debug.Stack()))
@@ -68,15 +80,37 @@ func (c *conn) serve(ctx context.Context) {
 	}()
 	c.ends = c.server.Now().Add(c.server.limits.Session)
 	if !c.begin(ctx) {
-		return
+		return // a client that has said nothing yet misses nothing
 	}
 	c.loop(ctx)
+	if c.linger {
+		c.lingerOn()
+	}
+}
+
+// What the last reply may cost: a client that is still sending would otherwise meet a
+// reset and never read it.
+const (
+	lingerTime   = time.Second
+	lingerOctets = 1 << 20
+)
+
+// lingerOn ends our side of the connection and drops what the client still sends.
+func (c *conn) lingerOn() {
+	half, ok := c.raw.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.mail = false // nothing is under way that Shutdown would have to wait for
+	c.await(lingerTime)
+	_, _ = io.CopyN(io.Discard, c.raw, lingerOctets)
 }
 
 // begin settles who the client is and greets it.
 func (c *conn) begin(ctx context.Context) bool {
 	s := c.server
-	c.deadline(s.limits.Greeting)
+	c.await(s.limits.Greeting)
+	defer c.idle.Store(false)
 	c.peer.Addr, c.peer.Local = addrPort(c.net.RemoteAddr()), addrPort(c.net.LocalAddr())
 	if containsAddr(s.ProxyFrom, c.peer.Addr.Addr()) {
 		src, err := readProxy(c.r)
@@ -97,7 +131,9 @@ func (c *conn) begin(ctx context.Context) bool {
 	}
 	session, refusal := s.Backend.NewSession(ctx, &c.peer)
 	if refusal != nil {
-		c.write(refusal)
+		r := *refusal
+		r.Close = true
+		c.write(&r)
 		return false
 	}
 	c.session = session
@@ -107,7 +143,7 @@ func (c *conn) begin(ctx context.Context) bool {
 func addrPort(a net.Addr) netip.AddrPort {
 	if t, ok := a.(*net.TCPAddr); ok {
 		ap := t.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 	}
 	return netip.AddrPort{}
 }
@@ -122,12 +158,13 @@ func containsAddr(ps []netip.Prefix, a netip.Addr) bool {
 }
 
 // deadline bounds the next exchange, and the session as a whole.
-func (c *conn) deadline(d time.Duration) {
-	t := c.server.Now().Add(d)
+func (c *conn) deadline(d time.Duration) { c.until(c.server.Now().Add(d)) }
+
+func (c *conn) until(t time.Time) {
 	if t.After(c.ends) {
 		t = c.ends
 	}
-	_ = c.net.SetDeadline(t)
+	_ = c.raw.SetDeadline(t)
 }
 
 func (c *conn) handshake(ctx context.Context) bool {
@@ -146,8 +183,12 @@ func (c *conn) handshake(ctx context.Context) bool {
 // loop reads and answers commands until the session ends.
 func (c *conn) loop(ctx context.Context) {
 	for !c.quit {
-		if c.server.isClosing() && !c.mail {
-			c.write(&Reply{Code: 421, Enhanced: EnhancedCode{4, 3, 2}, Lines: []string{"shutting down"}, Close: true})
+		switch {
+		case c.server.isClosing() && !c.mail:
+			c.write(closingReply())
+			return
+		case c.errors >= c.server.limits.Errors:
+			c.write(&Reply{Code: 421, Enhanced: EnhancedCode{4, 7, 0}, Lines: []string{"too many errors"}, Close: true})
 			return
 		}
 		line, reply := c.readCommand()
@@ -164,10 +205,10 @@ func (c *conn) loop(ctx context.Context) {
 		if reply == nil {
 			continue // the command has answered for itself
 		}
-		if reply.Code >= 400 {
-			if c.errors++; c.errors >= c.server.limits.Errors && !reply.Close {
-				reply = &Reply{Code: 421, Enhanced: EnhancedCode{4, 7, 0}, Lines: []string{"too many errors"}, Close: true}
-			}
+		// A list that is too long is no offence: the client goes on with what was taken
+		// (RFC 5321, section 4.5.3.1.10).
+		if reply.Code >= 400 && reply != replyTooManyRcpts {
+			c.errors++
 		}
 		if !c.write(reply) {
 			return
@@ -175,23 +216,30 @@ func (c *conn) loop(ctx context.Context) {
 	}
 }
 
+func closingReply() *Reply {
+	return &Reply{Code: 421, Enhanced: EnhancedCode{4, 3, 2}, Lines: []string{"shutting down"}, Close: true}
+}
+
 // readCommand reads a command line. Both results nil mean that the connection is
 // gone; a reply refuses the line.
 func (c *conn) readCommand() ([]byte, *Reply) {
-	c.deadline(c.server.limits.Idle)
-	c.idle.Store(!c.mail)
-	if c.server.isClosing() && !c.mail {
-		c.wake()
+	wait := c.server.limits.Idle
+	if !c.greeted {
+		wait = c.server.limits.Greeting
 	}
+	c.await(wait)
 	line, err := c.r.ReadSlice('\n')
 	c.idle.Store(false)
+	c.greeted = true
 	var timeout net.Error
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull) || len(line) > c.server.limits.CommandLine:
 		return nil, &Reply{Code: 500, Enhanced: EnhancedCode{5, 5, 6}, Lines: []string{"line too long"}, Close: true}
 	case errors.As(err, &timeout) && timeout.Timeout():
-		c.deadline(c.server.limits.Write)
-		return nil, &Reply{Code: 421, Enhanced: EnhancedCode{4, 4, 2}, Lines: []string{"timeout or shutting down"}, Close: true}
+		if c.server.isClosing() {
+			return nil, closingReply()
+		}
+		return nil, &Reply{Code: 421, Enhanced: EnhancedCode{4, 4, 2}, Lines: []string{"timeout"}, Close: true}
 	case err != nil:
 		return nil, nil
 	}
@@ -208,11 +256,15 @@ func (c *conn) readCommand() ([]byte, *Reply) {
 // write sends a reply; it flushes only when no further command waits, so that
 // pipelined commands are answered together (RFC 2920).
 func (c *conn) write(r *Reply) bool {
-	_ = c.net.SetWriteDeadline(c.server.Now().Add(c.server.limits.Write))
+	_ = c.raw.SetWriteDeadline(c.server.Now().Add(c.server.limits.Write))
+	lines := r.Lines
+	if len(lines) == 0 {
+		lines = []string{""}
+	}
 	var b []byte
-	for i, text := range r.Lines {
+	for i, text := range lines {
 		b = strconv.AppendInt(b[:0], int64(r.Code), 10)
-		if i < len(r.Lines)-1 {
+		if i < len(lines)-1 {
 			b = append(b, '-')
 		} else {
 			b = append(b, ' ')
@@ -231,32 +283,34 @@ func (c *conn) write(r *Reply) bool {
 		}
 	}
 	if r.Close {
-		c.quit = true
+		c.quit, c.linger = true, r.Code >= 400
 		return false
 	}
 	return true
 }
 
-// clean keeps line ends and other controls out of a reply.
+// maxReplyText keeps a reply's line within 512 octets (RFC 5321, section 4.5.3.1.5),
+// with code, enhanced code and line end.
+const maxReplyText = 490
+
+// clean keeps line ends, other controls and what is not ASCII out of a reply.
 func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f {
 			return '?'
 		}
 		return r
 	}, s)
+	return s[:min(len(s), maxReplyText)]
 }
 
-// drain reads a message that is refused to its end, within a bound, so that the
-// client gets the reply.
+// drainBound is how much of a refused message is read so that the client gets the
+// reply in step with the protocol.
+func (c *conn) drainBound() int64 { return max(c.server.limits.Size, 64<<20) }
+
+// drain reads a message that is refused to its end, within a bound.
 func drain(d *dotReader, bound int64) error {
-	d.err, d.limit = nil, d.n+bound
-	for {
-		_, err := io.Copy(io.Discard, d)
-		if errors.Is(err, ErrNUL) {
-			d.err = nil
-			continue
-		}
-		return err
-	}
+	d.err, d.limit, d.nuls = nil, d.n+bound, true
+	_, err := io.Copy(io.Discard, d)
+	return err
 }

@@ -31,6 +31,7 @@ type dotReader struct {
 	line    int  // octets of the line so far
 	start   bool // at the beginning of a line
 	lf      bool // a CR was given out and its LF is next
+	nuls    bool // NULs are let through: nobody keeps what is read
 	done    bool
 	err     error
 	stick   bool // err leaves the connection out of step
@@ -52,7 +53,10 @@ func (d *dotReader) Read(p []byte) (int, error) {
 		if len(p) == 0 {
 			return 0, nil
 		}
-		n := d.block(p)
+		n := d.lines(p)
+		if n == 0 {
+			n = d.block(p)
+		}
 		if n > 0 {
 			if d.n += int64(n); d.n > d.limit {
 				d.err = ErrTooLarge
@@ -67,6 +71,30 @@ func (d *dotReader) Read(p []byte) (int, error) {
 func (d *dotReader) fail(err error) int {
 	d.err, d.stick = err, true
 	return 0
+}
+
+// lines copies the whole lines that are in the buffer already and need no second
+// look. Everything else is left to block.
+func (d *dotReader) lines(p []byte) (n int) {
+	if d.lf {
+		return 0
+	}
+	buf, _ := d.r.Peek(d.r.Buffered())
+	for {
+		rest := buf[n:]
+		i := bytes.IndexByte(rest, '\r')
+		if i < 0 || i+1 >= len(rest) || rest[i+1] != '\n' || i+2 > len(p)-n {
+			break
+		}
+		line := rest[:i]
+		if (d.start && i > 0 && line[0] == '.') || d.line+i > d.maxLine || bytes.IndexByte(line, '\n') >= 0 || bytes.IndexByte(line, 0) >= 0 {
+			break
+		}
+		n += copy(p[n:], rest[:i+2])
+		d.line, d.start = 0, true
+	}
+	d.discard(n)
+	return n
 }
 
 // block copies what can be copied at once: part of a line, or a whole one.
@@ -111,17 +139,16 @@ func (d *dotReader) block(p []byte) int {
 // text copies octets of a line.
 func (d *dotReader) text(p, part []byte) int {
 	n := copy(p, part)
-	if bytes.IndexByte(part[:n], 0) >= 0 {
-		d.err = ErrNUL
-		d.discard(n)
-		d.start = false
-		return 0
-	}
 	if d.line += n; d.line > d.maxLine {
 		return d.fail(ErrLineTooLong)
 	}
+	nul := !d.nuls && bytes.IndexByte(part[:n], 0) >= 0
 	d.discard(n)
 	d.start = false
+	if nul {
+		d.err = ErrNUL
+		return 0
+	}
 	return n
 }
 

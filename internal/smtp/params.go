@@ -1,8 +1,11 @@
 package smtp
 
 import (
+	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // errParam refuses a parameter that is unknown or not offered (RFC 5321, section
@@ -26,24 +29,45 @@ func printable(s string) string {
 	return string(b[:min(len(b), 64)])
 }
 
-// wantsUTF8 looks for SMTPUTF8 before the path is read, which depends on it.
-func wantsUTF8(args string) bool {
+// decimal reads digits and nothing else. What is too large for 64 bits is as large as
+// they can say (RFC 1870 allows 20 digits).
+func decimal(s string) (n int64, ok bool) {
+	if s == "" || len(s) > 20 || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		n = math.MaxInt64
+	}
+	return n, true
+}
+
+// parameters calls take for each parameter, whose name it gives in upper case. None
+// may stand twice (RFC 3461, section 4), and a value, where there is one, is not empty
+// (RFC 5321, section 4.1.2).
+func parameters(args string, take func(name, value string) *Reply) *Reply {
+	var seen []string
 	for f := range strings.FieldsSeq(args) {
-		if strings.EqualFold(f, "SMTPUTF8") {
-			return true
+		name, value, valued := strings.Cut(f, "=")
+		name = strings.ToUpper(name)
+		if slices.Contains(seen, name) || (valued && value == "") {
+			return errValue(name)
+		}
+		seen = append(seen, name)
+		if bad := take(name, value); bad != nil {
+			return bad
 		}
 	}
-	return false
+	return nil
 }
 
 func parseMailParams(args string) (p MailParams, bad *Reply) {
-	for f := range strings.FieldsSeq(args) {
-		name, value, _ := strings.Cut(f, "=")
-		switch strings.ToUpper(name) {
+	bad = parameters(args, func(name, value string) *Reply {
+		switch name {
 		case "SIZE":
-			n, err := strconv.ParseInt(value, 10, 64)
-			if err != nil || n < 0 {
-				return p, errValue(name)
+			n, ok := decimal(value)
+			if !ok {
+				return errValue(name)
 			}
 			p.Size = n
 		case "BODY":
@@ -52,50 +76,68 @@ func parseMailParams(args string) (p MailParams, bad *Reply) {
 				p.EightBit = true
 			case "7BIT":
 			default:
-				return p, errValue(name)
+				return errValue(name)
 			}
 		case "SMTPUTF8":
+			if value != "" {
+				return errValue(name)
+			}
 			p.UTF8 = true
 		case "RET":
 			p.Return = strings.ToUpper(value)
 			if p.Return != "FULL" && p.Return != "HDRS" {
-				return p, errValue(name)
+				return errValue(name)
 			}
 		case "ENVID":
 			s, ok := DecodeXtext(value)
 			if !ok || len(s) > 100 || s == "" {
-				return p, errValue(name)
+				return errValue(name)
 			}
 			p.EnvID = s
 		case "AUTH": // RFC 4954, section 5: accepted, and trusted for nothing
 		default:
-			return p, errParam(name)
+			return errParam(name)
 		}
-	}
-	return p, nil
+		return nil
+	})
+	return p, bad
 }
 
-func parseRcptParams(args string) (p RcptParams, bad *Reply) {
-	for f := range strings.FieldsSeq(args) {
-		name, value, _ := strings.Cut(f, "=")
-		switch strings.ToUpper(name) {
+func parseRcptParams(args string, utf8ok bool) (p RcptParams, bad *Reply) {
+	bad = parameters(args, func(name, value string) *Reply {
+		switch name {
 		case "NOTIFY":
 			n, ok := parseNotify(value)
 			if !ok {
-				return p, errValue(name)
+				return errValue(name)
 			}
 			p.Notify = n
 		case "ORCPT":
-			kind, addr, ok := strings.Cut(value, ";")
-			if _, xok := DecodeXtext(addr); !ok || !xok || kind == "" || len(value) > 500 {
-				return p, errValue(name)
+			if !originalRecipient(value, utf8ok) {
+				return errValue(name)
 			}
 			p.ORcpt = value
 		default:
-			return p, errParam(name)
+			return errParam(name)
 		}
+		return nil
+	})
+	return p, bad
+}
+
+// originalRecipient reports a value of ORCPT: an address type and an address in xtext
+// (RFC 3461, section 4.2), or in UTF-8 as it is where that was declared (RFC 6533,
+// section 3).
+func originalRecipient(s string, utf8ok bool) bool {
+	kind, addr, ok := strings.Cut(s, ";")
+	if !ok || kind == "" || addr == "" || len(s) > 500 || strings.Trim(strings.ToLower(kind), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return false
 	}
-	return p, nil
+	if utf8ok && strings.EqualFold(kind, "utf-8") {
+		return utf8.ValidString(addr)
+	}
+	_, ok = DecodeXtext(addr)
+	return ok
 }
 
 func parseNotify(s string) (n Notify, ok bool) {

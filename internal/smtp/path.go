@@ -8,9 +8,9 @@ import (
 
 // Length limits of RFC 5321, section 4.5.3.1, in octets.
 const (
-	maxLocal  = 64
+	maxLocal  = 256 // 64 in the RFC; return paths that carry a token and an address are longer
 	maxDomain = 255
-	maxPath   = 512 // 256 in the RFC; real VERP addresses come close
+	maxPath   = 1024 // 256 in the RFC; with a source route and a long local part
 )
 
 var errPath = errors.New("malformed path")
@@ -148,6 +148,18 @@ func plausibleDomain(s string) bool {
 		}
 	}
 	return s[0] != '.'
+}
+
+// ascii reports a path that needs no SMTPUTF8.
+func (p Path) ascii() bool {
+	for _, s := range []string{p.Local, p.Domain, p.Route} {
+		for i := 0; i < len(s); i++ {
+			if s[i] >= 0x80 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // String gives the mailbox as it stands between angle brackets: the local part is

@@ -51,7 +51,7 @@ func parseProxyV1(line string) (netip.AddrPort, error) {
 	}
 	a, err := netip.ParseAddr(f[2])
 	port, err2 := strconv.ParseUint(f[4], 10, 16)
-	if err != nil || err2 != nil {
+	if err != nil || err2 != nil || a.Zone() != "" || a.Is4() != (f[1] == "TCP4") {
 		return netip.AddrPort{}, errProxy
 	}
 	return netip.AddrPortFrom(a.Unmap(), uint16(port)), nil
@@ -72,10 +72,13 @@ func readProxyV2(r *bufio.Reader) (netip.AddrPort, error) {
 	if _, err := io.ReadFull(r, body); err != nil {
 		return netip.AddrPort{}, err
 	}
-	if head[12]&15 == 0 { // LOCAL
+	switch {
+	case head[12]&15 > 1: // neither LOCAL nor PROXY
+		return netip.AddrPort{}, errProxy
+	case head[12]&15 == 0 || head[13] == 0: // LOCAL, or of no known family: the proxy's own address stands
 		return netip.AddrPort{}, nil
 	}
-	size := map[byte]int{1: 4, 2: 16}[head[13]>>4]
+	size := map[byte]int{0x11: 4, 0x21: 16}[head[13]] // TCP over IPv4, over IPv6
 	if size == 0 || len(body) < 2*size+4 {
 		return netip.AddrPort{}, errProxy
 	}

@@ -14,16 +14,16 @@ import (
 // Limits bound what one listener lets its clients do. Zero values take the default.
 type Limits struct {
 	Connections int           // at once
-	PerAddress  int           // at once, from one address
+	PerAddress  int           // at once, from one address; an IPv6 /64 counts as one
 	Recipients  int           // of a transaction; RFC 5321 asks for 100
 	Size        int64         // octets of a message
 	CommandLine int           // octets of a command line
 	TextLine    int           // octets of a line of text; RFC 5321 has 1,000, real mail more
-	Errors      int           // refused or unknown commands before the server hangs up
+	Errors      int           // refused or unknown commands without an accepted message in between
 	Commands    int           // of a session
-	Greeting    time.Duration // to send the greeting and to receive the first command
+	Greeting    time.Duration // for PROXY header and TLS handshake, and again for the first command
 	Idle        time.Duration // between commands, for a whole command line
-	Data        time.Duration // for a whole message
+	Data        time.Duration // for a whole message, all its chunks together
 	Session     time.Duration // for the whole session
 	Write       time.Duration // for a reply
 }
@@ -162,7 +162,7 @@ func (s *Server) start(ctx context.Context, nc net.Conn) {
 
 // admit counts a client's address, once it is known.
 func (s *Server) admit(c *conn) bool {
-	a := c.peer.Addr.Addr().Unmap()
+	a := countedAs(c.peer.Addr.Addr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.perAddr[a] >= s.limits.PerAddress {
@@ -173,6 +173,18 @@ func (s *Server) admit(c *conn) bool {
 	return true
 }
 
+// countedAs gives what stands for a client's address in the limit of connections: a
+// network of 64 bits for IPv6, whose hosts choose the rest of their address freely
+// (RFC 8981).
+func countedAs(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if !a.Is6() {
+		return a
+	}
+	p, _ := a.Prefix(64)
+	return p.Addr()
+}
+
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,7 +192,7 @@ func (s *Server) forget(c *conn) {
 	if !c.counted {
 		return
 	}
-	a := c.peer.Addr.Addr().Unmap()
+	a := countedAs(c.peer.Addr.Addr())
 	if s.perAddr[a]--; s.perAddr[a] == 0 {
 		delete(s.perAddr, a)
 	}
@@ -207,7 +219,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	for c := range s.conns {
-		c.net.Close()
+		c.raw.Close()
 	}
 	s.mu.Unlock()
 	<-done

@@ -145,7 +145,7 @@ func TestDialogues(t *testing.T) {
 		{"bare LF in a command", "EHLO c\nMAIL FROM:<>\r\n", []string{"500 "}, 0},
 		{"NUL in a command", "EHLO c\x00\r\nNOOP\r\n", []string{"500 "}, 0},
 		{"over-long command", "EHLO " + strings.Repeat("x", 20000) + "\r\n", []string{"500 "}, 0},
-		{"8-bit path without SMTPUTF8", "EHLO c\r\nMAIL FROM:<\xc3\xa4@b.example>\r\n", []string{"501 "}, 0},
+		{"8-bit path without SMTPUTF8", "EHLO c\r\nMAIL FROM:<\xc3\xa4@b.example>\r\n", []string{"553 5.6.7"}, 0},
 		{"8-bit path with it", "EHLO c\r\nMAIL FROM:<\xc3\xa4@b.example> SMTPUTF8\r\nRCPT TO:<\xc3\xb6@d.example>\r\nDATA\r\nx\r\n.\r\n", []string{"354 ", "250 "}, 1},
 		{"chunks", "EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nBDAT 3\r\nx\r\nBDAT 4 LAST\r\n.y\r\nNOOP\r\n", []string{"250 2.0.0 3 octets", "250 2.0.0 ok", "250 2.0.0 ok"}, 1},
 		{"empty last chunk", "EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nBDAT 3\r\nx\r\nBDAT 0 LAST\r\n", []string{"250 2.0.0 ok"}, 1},
@@ -155,7 +155,7 @@ func TestDialogues(t *testing.T) {
 		{"second MAIL", "EHLO c\r\nMAIL FROM:<a@b.example>\r\nMAIL FROM:<a@b.example>\r\n", []string{"250 2.0.0", "503 "}, 0},
 		{"source route is kept out", "EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<@x.example,@y.example:c@d.example>\r\nDATA\r\nx\r\n.\r\n", []string{"354 "}, 1},
 		{"AUTH not offered", "EHLO c\r\nAUTH PLAIN AGEAYg==\r\n", []string{"502 "}, 0},
-		{"STARTTLS not offered", "EHLO c\r\nSTARTTLS\r\n", []string{"503 "}, 0},
+		{"STARTTLS not offered", "EHLO c\r\nSTARTTLS\r\n", []string{"502 "}, 0},
 		{"too many errors", "EHLO c\r\n" + strings.Repeat("FOO\r\n", 30), []string{"500 ", "421 4.7.0"}, 0},
 		{"many recipients", "EHLO c\r\nMAIL FROM:<a@b.example>\r\n" + strings.Repeat("RCPT TO:<c@d.example>\r\n", 1005), []string{"452 4.5.3"}, 0},
 		{"NUL in a message", envelope + "a\x00b\r\n.\r\nNOOP\r\n", []string{"354 ", "550 5.6.0", "250 2.0.0"}, 0},
@@ -322,33 +322,6 @@ func TestShutdownLetsTransactionsEnd(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-}
-
-// FuzzServerSession throws octets at a session. It must end, and what it accepts
-// must be what a slow and plain reading of the same octets gives.
-func FuzzServerSession(f *testing.F) {
-	f.Add([]byte(envelope + "x\r\n.\r\nQUIT\r\n"))
-	f.Add([]byte(envelope + "x\n.\r\nMAIL FROM:<>\r\n"))
-	f.Add([]byte("EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 3\r\nx\r\nBDAT 0 LAST\r\nRSET\r\n"))
-	f.Add([]byte("PROXY\r\nAUTH PLAIN\r\n*\r\n"))
-	f.Fuzz(func(t *testing.T, in []byte) {
-		b := &recorder{}
-		s := &smtp.Server{Hostname: "gw.example", Backend: b, Limits: smtp.Limits{Size: 10000}}
-		l := newPipeListener()
-		done := make(chan error, 1)
-		go func() { done <- s.Serve(context.Background(), l) }()
-		c := l.connect()
-		go func() { _, _ = c.Write(in); c.Close() }()
-		_, _ = io.Copy(io.Discard, c)
-		c.Close()
-		_ = s.Shutdown(context.Background())
-		<-done
-		for _, m := range b.all() {
-			if bare(m.data) || bytes.IndexByte(m.data, 0) >= 0 {
-				t.Fatalf("accepted %q", m.data)
-			}
-		}
-	})
 }
 
 // bare finds a CR or LF that is not part of a CRLF.

@@ -32,8 +32,13 @@ type Body struct {
 	file   File
 	name   string
 	size   int64 // written, without the prefix
+	asked  int64 // size at which the disk was last asked for room
 	err    error
 }
+
+// askEvery is how many octets a body grows by before the disk is asked for room again:
+// many large bodies at once must not eat the reserve.
+const askEvery = 1 << 20
 
 // Write takes the next octets of the body.
 func (b *Body) Write(p []byte) (int, error) {
@@ -42,6 +47,10 @@ func (b *Body) Write(p []byte) (int, error) {
 	}
 	if b.file == nil && b.size+int64(len(p)) > b.limit {
 		b.err = b.spill()
+	}
+	if b.err == nil && b.file != nil && b.size-b.asked >= askEvery {
+		b.asked = b.size
+		b.err = b.spool.hasRoom()
 	}
 	if b.err == nil && b.file != nil {
 		_, b.err = b.file.WriteAt(p, b.size)
@@ -58,8 +67,8 @@ func (b *Body) Write(p []byte) (int, error) {
 
 // spill moves the body into a temporary file.
 func (b *Body) spill() error {
-	if free, err := b.spool.fs.Free(); err == nil && free < b.spool.o.Reserve {
-		return ErrFull
+	if err := b.spool.hasRoom(); err != nil {
+		return err
 	}
 	b.name = fmt.Sprintf("tmp/%d", b.spool.temp.Add(1))
 	f, err := b.spool.fs.Open(b.name, true)
@@ -70,6 +79,14 @@ func (b *Body) spill() error {
 	_, err = f.WriteAt(b.mem, 0)
 	b.mem = nil
 	return err
+}
+
+// hasRoom fails with ErrFull where the disk has only the reserve left.
+func (s *Spool) hasRoom() error {
+	if free, err := s.fs.Free(); err == nil && free < s.o.Reserve {
+		return ErrFull
+	}
+	return nil
 }
 
 // full makes every way of running out of space into ErrFull.
@@ -103,22 +120,27 @@ func (b *Body) Discard() {
 	b.mem, b.file = nil, nil
 }
 
-// settle gives the body its place: octets for the record, or a file of its own that
-// is durable when settle returns.
-func (b *Body) settle(name string) (kind int, crc uint32, inline []byte, err error) {
+// settle gives the body its place: in the record, or in a file of its own, which is
+// durable when settle returns and whose checksum is given.
+func (b *Body) settle(name string) (kind int, crc uint32, err error) {
 	if b == nil {
-		return bodyNone, 0, nil, nil
+		return bodyNone, 0, nil
 	}
 	if b.err != nil {
-		return 0, 0, nil, b.err
+		return 0, 0, b.err
 	}
 	if b.file == nil {
-		inline = append(b.prefix[:len(b.prefix):len(b.prefix)], b.mem...)
-		return bodyInline, crc32.Checksum(inline, castagnoli), inline, nil
+		return bodyInline, 0, nil
 	}
-	crc, err = b.writeFile(name)
-	return bodyFile, crc, nil, full(err)
+	if crc, err = b.writeFile(name); err != nil {
+		b.spool.dropFile(name)
+	}
+	return bodyFile, crc, full(err)
 }
+
+// dropFile removes the body file of a message that was not committed. What cannot be
+// removed now is removed at the next start.
+func (s *Spool) dropFile(name string) { _ = s.fs.Remove("big/" + name) }
 
 // writeFile copies prefix and octets into big/NAME.
 func (b *Body) writeFile(name string) (uint32, error) {
@@ -143,9 +165,31 @@ func (b *Body) writeFile(name string) (uint32, error) {
 // meanwhile.
 type Reader struct {
 	io.ReadSeeker
-	size  int64
-	close func() error
+	inline []byte // the body where it is in memory
+	size   int64
+	close  func() error
 }
+
+// WriteTo implements io.WriterTo: a body in memory is written from where it is, by
+// blocks, so that a slow peer's deadline is for a block.
+func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
+	if r.inline == nil {
+		return io.Copy(w, struct{ io.Reader }{r.ReadSeeker})
+	}
+	at, err := r.Seek(0, io.SeekCurrent)
+	for err == nil && at+n < r.size {
+		var k int
+		k, err = w.Write(r.inline[at+n : min(at+n+writeBlock, r.size)])
+		n += int64(k)
+	}
+	if err == nil {
+		_, err = r.Seek(0, io.SeekEnd)
+	}
+	return n, err
+}
+
+// writeBlock is how much of a body is written at once.
+const writeBlock = 32 << 10
 
 // Size is the length of the body in octets.
 func (r *Reader) Size() int64 { return r.size }

@@ -166,7 +166,7 @@ func decodeChange(d *dec) Change {
 //
 //	events:  count, blobs
 //	changes: count, changes
-//	message: 0, or 1, envelope, kind of body (0 none, 1 inline, 2 file), its CRC-32C, and inline its octets
+//	message: 0, or 1, envelope, kind of body (0 none, 1 inline, 2 file), the CRC-32C of a file, and inline its octets
 
 // body kinds.
 const (
@@ -175,9 +175,19 @@ const (
 	bodyFile
 )
 
-// encodePayload writes a batch; inline is the body where it stands in the record.
-func encodePayload(b *Batch, kind int, crc uint32, inline []byte) (payload []byte, events int) {
-	e := &enc{b: make([]byte, 0, 512+len(inline))}
+// encodePayload writes a batch. crc is that of a body in a file; prefix and text are a
+// body that stands in the record. It tells how many octets at the beginning are the
+// events, and how many at the end the body.
+func encodePayload(b *Batch, kind int, crc uint32, prefix, text []byte) (payload []byte, events, body int) {
+	size := 64 + 64*len(b.Changes)
+	for _, ev := range b.Events {
+		size += len(ev) + 8
+	}
+	if b.Message != nil {
+		body = len(prefix) + len(text)
+		size += 256 + 256*len(b.Message.Recipients) + body
+	}
+	e := &enc{b: make([]byte, 0, size)}
 	e.uint(uint64(len(b.Events)))
 	for _, ev := range b.Events {
 		e.blob(ev)
@@ -192,9 +202,10 @@ func encodePayload(b *Batch, kind int, crc uint32, inline []byte) (payload []byt
 		encodeMessage(e, b.Message)
 		e.uint(uint64(kind))
 		e.uint(uint64(crc))
-		e.blob(inline)
+		e.uint(uint64(body))
+		e.b = append(append(e.b, prefix...), text...)
 	}
-	return e.b, events
+	return e.b, events, body
 }
 
 // decoded is a payload taken apart. Body shares memory with the payload.

@@ -9,36 +9,61 @@ import (
 	"postern.dev/postern/internal/smtp"
 )
 
-// load reads the record of a live message.
-func (s *Spool) load(id smtp.ID) (*decoded, *entry, error) {
+// load gives a live message, from memory where it is there.
+func (s *Spool) load(id smtp.ID) (*decoded, error) {
 	s.mu.Lock()
-	e := s.entries[id]
-	var seg *segment
-	if e != nil {
-		seg = s.segments[e.at.segment()]
+	if e := s.entries[id]; e != nil && e.message != nil {
+		defer s.mu.Unlock()
+		return &decoded{Batch: Batch{Message: e.message}, kind: e.kind, body: e.body}, nil
 	}
 	s.mu.Unlock()
-	if seg == nil {
-		return nil, nil, fmt.Errorf("message %s: %w", id, ErrUnknown)
+	d, _, err := s.stored(id)
+	return d, err
+}
+
+// stored reads the record of a live message from the log. The writer may move the
+// message meanwhile and the segment go: then it is looked for again.
+func (s *Spool) stored(id smtp.ID) (d *decoded, p Position, err error) {
+	for {
+		s.mu.Lock()
+		e := s.entries[id]
+		if e == nil {
+			s.mu.Unlock()
+			return nil, 0, fmt.Errorf("message %s: %w", id, ErrUnknown)
+		}
+		seg := s.segments[e.at.segment()]
+		s.mu.Unlock()
+		if d, err = readRecord(seg.file, e); err == nil {
+			return d, e.at, nil
+		}
+		s.mu.Lock()
+		moved := s.entries[id] != e
+		s.mu.Unlock()
+		if !moved {
+			return nil, 0, fmt.Errorf("read message %s: %w", id, err)
+		}
 	}
+}
+
+func readRecord(f File, e *entry) (*decoded, error) {
 	b := make([]byte, headerSize+e.length)
-	if _, err := seg.file.ReadAt(b, e.at.offset()); err != nil {
-		return nil, nil, fmt.Errorf("read message %s: %w", id, err)
+	if _, err := f.ReadAt(b, e.at.offset()); err != nil {
+		return nil, err
 	}
 	h, ok := readHeader(b)
 	if !ok || h.at != e.at || checksum(b[headerSize:]) != h.crc {
-		return nil, nil, fmt.Errorf("read message %s: %w", id, ErrCorrupt)
+		return nil, ErrCorrupt
 	}
 	d, err := decodePayload(b[headerSize:])
 	if err != nil || d.Message == nil {
-		return nil, nil, fmt.Errorf("read message %s: %w", id, ErrCorrupt)
+		return nil, ErrCorrupt
 	}
-	return d, e, nil
+	return d, nil
 }
 
 // Message reads the envelope of a live message.
 func (s *Spool) Message(id smtp.ID) (*Message, error) {
-	d, _, err := s.load(id)
+	d, err := s.load(id)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +79,7 @@ func (s *Spool) OpenBody(id smtp.ID) (*Reader, error) {
 
 // Open reads the envelope of a live message and opens its body.
 func (s *Spool) Open(id smtp.ID) (*Message, *Reader, error) {
-	d, _, err := s.load(id)
+	d, err := s.load(id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -64,7 +89,7 @@ func (s *Spool) Open(id smtp.ID) (*Message, *Reader, error) {
 
 func (s *Spool) body(id smtp.ID, d *decoded) (*Reader, error) {
 	if d.kind != bodyFile {
-		return &Reader{ReadSeeker: bytes.NewReader(d.body), size: int64(len(d.body))}, nil
+		return &Reader{ReadSeeker: bytes.NewReader(d.body), inline: d.body, size: int64(len(d.body))}, nil
 	}
 	f, err := s.fs.Open("big/"+id.String(), false)
 	if err != nil {
@@ -129,12 +154,14 @@ func (s *Spool) Durable() uint64 {
 }
 
 // Read gives the durable events from a position on, whole batches up to about most
-// events, and the position behind them. It waits until there are some or ctx ends.
+// events, and the position behind them. It waits until there is something behind the
+// position, be it a batch without events, or until ctx ends.
 func (s *Spool) Read(ctx context.Context, from uint64, most int) (events [][]byte, next uint64, err error) {
 	p := Position(from)
 	for {
 		s.mu.Lock()
 		end, grown, closed := s.durable, s.grown, s.closed
+		events, p = s.outbox.from(p, most)
 		s.mu.Unlock()
 		for p < end && len(events) < most {
 			var more [][]byte
@@ -144,7 +171,7 @@ func (s *Spool) Read(ctx context.Context, from uint64, most int) (events [][]byt
 			}
 			events = append(events, more...)
 		}
-		if len(events) > 0 {
+		if p > Position(from) {
 			return events, uint64(p), nil
 		}
 		if closed {

@@ -63,7 +63,7 @@ type Change struct {
 }
 
 // Batch is what one commit makes durable, all of it or none of it. Any part may be
-// absent.
+// absent. From the commit on it belongs to the spool and is not changed any more.
 type Batch struct {
 	Message *Message // a message accepted
 	Body    *Body    // of Message; consumed by the commit

@@ -31,14 +31,15 @@ type header struct {
 	at             Position
 }
 
-func (h header) put(b []byte) {
-	binary.LittleEndian.PutUint32(b, magic)
-	binary.LittleEndian.PutUint32(b[4:], uint32(h.length))
-	binary.LittleEndian.PutUint32(b[8:], uint32(h.events))
-	binary.LittleEndian.PutUint32(b[12:], h.crc)
-	binary.LittleEndian.PutUint64(b[16:], uint64(h.at))
-	binary.LittleEndian.PutUint32(b[24:], crc32.Checksum(b[:24], castagnoli))
-	binary.LittleEndian.PutUint32(b[28:], 0)
+func (h header) append(b []byte) []byte {
+	start := len(b)
+	b = binary.LittleEndian.AppendUint32(b, magic)
+	b = binary.LittleEndian.AppendUint32(b, uint32(h.length))
+	b = binary.LittleEndian.AppendUint32(b, uint32(h.events))
+	b = binary.LittleEndian.AppendUint32(b, h.crc)
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.at))
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+	return binary.LittleEndian.AppendUint32(b, 0)
 }
 
 // readHeader reads a header; ok is false where there is none.

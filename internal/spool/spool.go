@@ -20,6 +20,7 @@ type Options struct {
 	SegmentSize int64 // of the log's files; 64 MiB
 	InlineBody  int64 // larger bodies have files of their own; 256 KiB
 	Reserve     int64 // free octets below which no message is taken; 64 MiB
+	Recent      int64 // octets of messages kept in memory until their first attempt; 16 MiB, none below 0
 	Log         *slog.Logger
 }
 
@@ -36,6 +37,9 @@ func (o *Options) defaults() {
 	if o.Reserve == 0 {
 		o.Reserve = 64 << 20
 	}
+	if o.Recent == 0 {
+		o.Recent = 16 << 20
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -48,9 +52,13 @@ type Spool struct {
 	fs   FS
 	lock io.Closer
 	temp atomic.Int64
+	low  atomic.Bool // the disk had less than the reserve when last asked
 
 	queue chan *commit
 	done  chan struct{} // closed when the writer has ended
+	block []byte        // the writer's, for one group
+
+	moving []smtp.ID // the writer's: what it still has to move out of the oldest segment
 
 	mu       sync.Mutex
 	closed   bool
@@ -58,11 +66,19 @@ type Spool struct {
 	current  *segment // only the writer changes which
 	entries  map[smtp.ID]*entry
 	order    []smtp.ID // of acceptance; settled ones are skipped and now and then removed
+	octets   int64     // of the records of live messages
+	recent   int64     // of those in memory
+	outbox   outbox    // the newest events, in memory
 	durable  Position  // end of what is durable
 	forgot   Position  // the follower needs nothing before
 	grown    chan struct{}
 	failure  error // of a Submit: what was promised is not durable
+
+	owed []*commit // promises that found no room; they go first. The writer's own
 }
+
+// maxOwed bounds the promises that wait for room.
+const maxOwed = 1 << 16
 
 // entry is where a live message stands and how its recipients fare.
 type entry struct {
@@ -71,16 +87,24 @@ type entry struct {
 	kind   int
 	live   int
 	states []RecipientState
+
+	// A message that has just come in is delivered from memory: reading it back would
+	// cost more than anything else that the spool does for it.
+	message *Message
+	body    []byte
+	memory  int64 // that these two hold, 0 where they are gone
 }
 
 // commit is a batch on its way to the writer.
 type commit struct {
 	batch   *Batch
 	payload []byte
+	body    int // octets at the payload's end that are the body
 	events  int
 	crc     uint32
 	kind    int
 	at      Position
+	note    bool       // may be lost
 	done    chan error // nil: nobody waits
 }
 
@@ -116,6 +140,7 @@ func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
 	}
 	c.done = make(chan error, 1)
 	if err := s.enqueue(c); err != nil {
+		s.forget(c)
 		return 0, err
 	}
 	select {
@@ -124,6 +149,9 @@ func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
 		return 0, ctx.Err()
 	}
 	if err != nil {
+		if errors.Is(err, errNoSegment) {
+			s.forget(c)
+		}
 		return 0, err
 	}
 	if b.Body != nil {
@@ -132,8 +160,32 @@ func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
 	return c.at + Position(space(len(c.payload))), nil
 }
 
-// Submit promises a batch to the next group commit and returns at once. If that
-// fails, Err tells, and every later commit fails: what was promised is gone.
+// Note hands a batch of events to the next group commit and returns at once. Where it
+// cannot be kept, or too much waits already, it is lost without further consequence.
+func (s *Spool) Note(b *Batch) error {
+	c, err := s.prepare(b)
+	if err != nil {
+		return err
+	}
+	c.note = true
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return errClosed
+	}
+	select {
+	case s.queue <- c:
+		return nil
+	default:
+		return errBusy
+	}
+}
+
+// Submit promises a batch to the next group commit and returns at once. While the disk
+// is full it waits in memory, and goes before everything else once there is room. If
+// it cannot be kept otherwise, Err tells, and every later commit fails: what was
+// promised is gone.
 func (s *Spool) Submit(b *Batch) error {
 	c, err := s.prepare(b)
 	if err != nil {
@@ -150,30 +202,50 @@ func (s *Spool) Err() error {
 }
 
 func (s *Spool) prepare(b *Batch) (*commit, error) {
-	if b.Message != nil {
-		if free, err := s.fs.Free(); err == nil && free < s.o.Reserve {
-			return nil, ErrFull
-		}
+	if b.Message != nil && s.low.Load() && s.scarce() {
+		return nil, ErrFull
 	}
 	c := &commit{batch: b}
-	var err error
-	var inline []byte
 	var sum uint32
+	var err error
+	var prefix, body []byte
 	if b.Message != nil {
-		c.kind, sum, inline, err = b.Body.settle(b.Message.ID.String())
-		if err != nil {
+		if c.kind, sum, err = b.Body.settle(b.Message.ID.String()); err != nil {
 			return nil, err
 		}
+		if c.kind == bodyInline {
+			prefix, body = b.Body.prefix, b.Body.mem
+		}
 	}
-	c.payload, c.events = encodePayload(b, c.kind, sum, inline)
+	c.payload, c.events, c.body = encodePayload(b, c.kind, sum, prefix, body)
 	if len(c.payload) > maxPayload {
+		s.forget(c)
 		return nil, fmt.Errorf("commit of %d octets: too large for one record", len(c.payload))
 	}
 	c.crc = checksum(c.payload)
 	return c, nil
 }
 
-var errClosed = errors.New("spool is closed")
+// forget removes the body file of a commit of which nothing stands in the log.
+func (s *Spool) forget(c *commit) {
+	if c.kind == bodyFile {
+		s.dropFile(c.batch.Message.ID.String())
+	}
+}
+
+// scarce asks the disk whether it has less than the reserve. It is asked once for a
+// group, and for each message while it says so.
+func (s *Spool) scarce() bool {
+	free, err := s.fs.Free()
+	low := err == nil && free < s.o.Reserve
+	s.low.Store(low)
+	return low
+}
+
+var (
+	errClosed = errors.New("spool is closed")
+	errBusy   = errors.New("too much waits for the disk")
+)
 
 func (s *Spool) enqueue(c *commit) error {
 	s.mu.Lock()
@@ -195,12 +267,13 @@ func (s *Spool) write() {
 	defer close(s.done)
 	var group []*commit
 	for c := range s.queue {
-		if c == nil {
-			return
+		group = append(group[:0], s.owed...)
+		s.owed = nil
+		ended := c == nil
+		if !ended {
+			group = append(group, c)
 		}
-		group = append(group[:0], c)
-		ended := false
-		for more := true; more && len(group) < 4096; {
+		for more := !ended; more && len(group) < 4096; {
 			select {
 			case c := <-s.queue:
 				if c == nil {
@@ -213,6 +286,7 @@ func (s *Spool) write() {
 			}
 		}
 		s.flush(group)
+		s.clean()
 		if ended {
 			return
 		}
@@ -221,52 +295,88 @@ func (s *Spool) write() {
 
 // flush writes a group, by parts where a segment ends in between.
 func (s *Spool) flush(group []*commit) {
+	s.scarce()
 	for len(group) > 0 {
 		n, err := s.append(group)
-		for _, c := range group[:n] {
-			s.settle(c, err)
-		}
+		s.settle(s.keepOwed(group[:n], err), err)
 		group = group[n:]
 	}
 }
+
+// keepOwed sets aside the promises of a group that found no room, and gives the rest.
+func (s *Spool) keepOwed(group []*commit, err error) []*commit {
+	if !errors.Is(err, errNoSegment) {
+		return group
+	}
+	rest := group[:0:0]
+	for _, c := range group {
+		if c.done == nil && !c.note && len(s.owed) < maxOwed {
+			s.owed = append(s.owed, c)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	return rest
+}
+
+// errNoSegment tells that nothing was written for want of room: a promise may be kept
+// later without standing in the log twice.
+var errNoSegment = errors.New("no room for a segment")
 
 // append writes as many commits as fit into the current segment, one at least.
 func (s *Spool) append(group []*commit) (n int, err error) {
 	seg, err := s.room(space(len(group[0].payload)))
 	if err != nil {
-		return len(group), full(err)
+		return len(group), fmt.Errorf("%w: %w", errNoSegment, full(err))
 	}
-	var block []byte
-	start := seg.end
+	block, start := s.block[:0], seg.end
 	for _, c := range group {
-		if n > 0 && start+int64(len(block))+space(len(c.payload)) > seg.size {
+		size := space(len(c.payload))
+		if n > 0 && start+int64(len(block))+size > seg.size {
 			break
 		}
 		c.at = at(seg.number, start+int64(len(block)))
-		h := len(block)
-		block = append(block, make([]byte, headerSize)...)
-		header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at}.put(block[h:])
+		block = header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at}.append(block)
 		block = append(block, c.payload...)
-		block = append(block, make([]byte, int(space(len(c.payload)))-headerSize-len(c.payload))...)
+		block = append(block, padding[:size-headerSize-int64(len(c.payload))]...)
 		n++
+	}
+	if s.block = block; cap(block) > maxBlock {
+		s.block = nil
 	}
 	_, err = seg.file.WriteAt(block, start)
 	if err == nil {
 		err = seg.file.Sync()
 	}
 	if err != nil {
-		// After a failed sync nothing is known of what was written: the segment is left
-		// and never written again.
-		s.mu.Lock()
-		seg.sealed = true
-		s.mu.Unlock()
-		s.o.Log.Error("spool write", "segment", segmentName(seg.number), "err", err)
+		s.abandon(seg, block, start, err)
 		return n, full(err)
 	}
 	s.mu.Lock()
 	seg.end = start + int64(len(block))
 	s.mu.Unlock()
 	return n, nil
+}
+
+// maxBlock bounds the memory that the writer keeps from one group to the next.
+const maxBlock = 4 << 20
+
+// padding fills a record up to the alignment.
+var padding [align]byte
+
+// abandon leaves a segment whose write or sync failed: nothing is known of what
+// reached the disk. It is never written again, but for an attempt to wipe the group
+// out: its commits fail, so they should not be found at the next start.
+func (s *Spool) abandon(seg *segment, block []byte, start int64, cause error) {
+	s.mu.Lock()
+	seg.sealed = true
+	s.mu.Unlock()
+	s.o.Log.Error("spool write", "segment", segmentName(seg.number), "err", cause)
+	clear(block)
+	_, err := seg.file.WriteAt(block, start)
+	if err = errors.Join(err, seg.file.Sync()); err != nil {
+		s.o.Log.Error("spool write not undone", "segment", segmentName(seg.number), "err", err)
+	}
 }
 
 // room gives a segment in which a record of n octets fits.
@@ -305,30 +415,56 @@ func (s *Spool) room(n int64) (*segment, error) {
 	return seg, nil
 }
 
-// settle tells a commit's outcome and takes it into the index.
-func (s *Spool) settle(c *commit, err error) {
+// settle tells the commits of a group their outcome and takes them into the index.
+func (s *Spool) settle(group []*commit, err error) {
 	s.mu.Lock()
-	if err == nil {
-		s.index(c.at, len(c.payload), c.kind, c.batch)
-		s.durable = c.at + Position(space(len(c.payload)))
-		close(s.grown)
-		s.grown = make(chan struct{})
-	} else if c.done == nil && s.failure == nil {
-		s.failure = err
+	for _, c := range group {
+		if err == nil {
+			s.index(c.at, len(c.payload), c.kind, c.batch)
+			s.remember(c)
+			s.durable = c.at + Position(space(len(c.payload)))
+			s.outbox.add(c.at, s.durable, c.batch.Events)
+		} else if c.done == nil && !c.note && s.failure == nil {
+			s.failure = err
+		}
 	}
+	close(s.grown)
+	s.grown = make(chan struct{})
 	s.mu.Unlock()
-	if c.done != nil {
-		c.done <- err
-	}
-	if err != nil {
-		return
+	for _, c := range group {
+		if c.done != nil {
+			c.done <- err
+		}
 	}
 	s.reclaim()
 }
 
-// index takes a durable batch into account. The lock is held.
+// remember keeps a new message in memory while there is room. The lock is held.
+func (s *Spool) remember(c *commit) {
+	m := c.batch.Message
+	if m == nil || c.kind == bodyFile || s.recent+int64(len(c.payload)) > s.o.Recent {
+		return
+	}
+	if e := s.entries[m.ID]; e != nil {
+		e.message, e.body, e.memory = m, c.payload[len(c.payload)-c.body:], int64(len(c.payload))
+		s.recent += e.memory
+	}
+}
+
+// release gives the memory of an entry back. The lock is held.
+func (s *Spool) release(e *entry) {
+	s.recent -= e.memory
+	e.message, e.body, e.memory = nil, nil, 0
+}
+
+// index takes a durable batch into account. A message that is there already has been
+// moved by the writer. The lock is held.
 func (s *Spool) index(p Position, length, kind int, b *Batch) {
 	if m := b.Message; m != nil {
+		moved := s.entries[m.ID]
+		if moved != nil {
+			s.leave(m.ID, moved)
+		}
 		e := &entry{at: p, length: length, kind: kind, states: make([]RecipientState, len(m.Recipients))}
 		for i := range m.Recipients {
 			e.states[i] = RecipientState{State: m.Recipients[i].State, Reason: m.Recipients[i].Reason}
@@ -336,17 +472,33 @@ func (s *Spool) index(p Position, length, kind int, b *Batch) {
 				e.live++
 			}
 		}
-		if e.live > 0 {
-			s.entries[m.ID] = e
-			s.order = append(s.order, m.ID)
-			s.segments[p.segment()].live++
-		} else if kind == bodyFile {
+		switch {
+		case e.live > 0:
+			s.enter(m.ID, e)
+			if moved == nil {
+				s.order = append(s.order, m.ID)
+			}
+		case kind == bodyFile:
 			_ = s.fs.Remove("big/" + m.ID.String())
 		}
 	}
 	for i := range b.Changes {
 		s.change(&b.Changes[i])
 	}
+}
+
+// enter makes a message live; leave ends that. The lock is held.
+func (s *Spool) enter(id smtp.ID, e *entry) {
+	s.entries[id] = e
+	s.segments[e.at.segment()].live++
+	s.octets += space(e.length)
+}
+
+func (s *Spool) leave(id smtp.ID, e *entry) {
+	s.release(e)
+	delete(s.entries, id)
+	s.segments[e.at.segment()].live--
+	s.octets -= space(e.length)
 }
 
 // change moves a recipient on; what is settled stays settled. The lock is held.
@@ -357,15 +509,13 @@ func (s *Spool) change(c *Change) {
 	}
 	e.states[c.Recipient] = RecipientState{State: c.State, Attempts: c.Attempts, NotBefore: c.NotBefore, Reason: c.Reason}
 	if c.State != Settled {
+		s.release(e) // it will be a while
 		return
 	}
 	if e.live--; e.live > 0 {
 		return
 	}
-	delete(s.entries, c.ID)
-	if seg := s.segments[e.at.segment()]; seg != nil {
-		seg.live--
-	}
+	s.leave(c.ID, e)
 	if e.kind == bodyFile {
 		_ = s.fs.Remove("big/" + c.ID.String())
 	}
@@ -383,24 +533,6 @@ func (s *Spool) tidy() {
 		}
 	}
 	s.order = kept
-}
-
-// reclaim removes the segments that nobody needs: no live message, no event that
-// the follower has not made durable.
-func (s *Spool) reclaim() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for n, seg := range s.segments {
-		if seg.live > 0 || !seg.sealed || seg == s.current || s.forgot < at(n, seg.end) {
-			continue
-		}
-		seg.file.Close()
-		if err := s.fs.Remove(segmentName(n)); err != nil {
-			s.o.Log.Warn("spool segment not removed", "segment", segmentName(n), "err", err)
-			continue
-		}
-		delete(s.segments, n)
-	}
 }
 
 // Close writes what waits and ends.

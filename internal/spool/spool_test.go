@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -102,9 +104,11 @@ func TestSecondProcessIsKeptOut(t *testing.T) {
 type model struct {
 	size    map[int]int  // of live messages that were acknowledged
 	maybe   map[int]int  // asked for when the crash came
+	tried   map[int]int  // attempts that were acknowledged, of live messages
 	settled map[int]bool // acknowledged as settled
 	ending  map[int]bool // asked to be settled when the crash came
-	events  []string     // acknowledged, in order
+	forgot  uint64       // where the follower stands
+	events  []string     // acknowledged since then, in order
 }
 
 // TestCrashes runs random operations, crashes at a random one, recovers, and compares
@@ -113,7 +117,7 @@ func TestCrashes(t *testing.T) {
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		fs := faultfs.New()
-		m := &model{size: map[int]int{}, maybe: map[int]int{}, settled: map[int]bool{}, ending: map[int]bool{}}
+		m := &model{size: map[int]int{}, maybe: map[int]int{}, tried: map[int]int{}, settled: map[int]bool{}, ending: map[int]bool{}}
 		n := 0
 		for range 6 {
 			s, _ := openOn(t, fs)
@@ -135,14 +139,24 @@ func TestCrashes(t *testing.T) {
 }
 
 func (m *model) step(t *testing.T, r *rand.Rand, s *spool.Spool, n int) int {
-	if live := len(m.size); live > 0 && r.IntN(3) == 0 {
-		for k := range m.size {
-			mustCommit(t, s, settled(k))
-			delete(m.size, k)
-			m.settled[k] = true
-			m.events = append(m.events, fmt.Sprintf("done %d", k))
+	if r.IntN(8) == 0 {
+		m.forgot = s.Durable() // a follower has seen it all: old segments may go
+		m.events = nil
+		s.Forget(m.forgot)
+	}
+	if live := len(m.size); live > 0 && r.IntN(2) == 0 {
+		k := slices.Sorted(maps.Keys(m.size))[r.IntN(live)]
+		if r.IntN(3) == 0 {
+			m.tried[k]++
+			mustCommit(t, s, &spool.Batch{Changes: []spool.Change{{ID: id(k), Attempts: m.tried[k], NotBefore: time.UnixMilli(int64(m.tried[k])).UTC(), Reason: "451 later"}}})
 			return n
 		}
+		mustCommit(t, s, settled(k))
+		delete(m.size, k)
+		delete(m.tried, k)
+		m.settled[k] = true
+		m.events = append(m.events, fmt.Sprintf("done %d", k))
+		return n
 	}
 	size := r.IntN(6000)
 	mustCommit(t, s, batch(t, s, n, size))
@@ -161,6 +175,9 @@ func (m *model) check(t *testing.T, seed uint64, s *spool.Spool) {
 		}
 		checkBody(t, s, n, size)
 		delete(live, id(n))
+		if st, err := s.State(id(n)); err != nil || st[0].Attempts != m.tried[n] || (m.tried[n] > 0 && (st[0].Reason != "451 later" || st[0].NotBefore.UnixMilli() != int64(m.tried[n]))) {
+			t.Fatalf("seed %d: message %d was tried %d times; the spool says %+v, %v", seed, n, m.tried[n], st, err)
+		}
 	}
 	for n, size := range m.maybe {
 		if live[id(n)] {
@@ -176,11 +193,12 @@ func (m *model) check(t *testing.T, seed uint64, s *spool.Spool) {
 	m.checkEvents(t, seed, s)
 }
 
-// checkEvents reads the outbox from the beginning: all acknowledged events, in order.
+// checkEvents reads the outbox from where the follower stands: all acknowledged events
+// since then, in order.
 func (m *model) checkEvents(t *testing.T, seed uint64, s *spool.Spool) {
 	t.Helper()
 	var got []string
-	for pos := uint64(0); pos < s.Durable(); {
+	for pos := m.forgot; pos < s.Durable(); {
 		events, next, err := s.Read(ctx, pos, 10)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
@@ -243,7 +261,11 @@ func TestCorruptRecord(t *testing.T) {
 // out.
 func TestDamageUnderTheRunningSpool(t *testing.T) {
 	fs := faultfs.New()
-	s, _ := openOn(t, fs)
+	s, _, err := spool.Open(ctx, spool.Options{FS: fs, InlineBody: 4 << 10, Reserve: 1, Recent: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
 	mustCommit(t, s, batch(t, s, 1, 500))
 	mustCommit(t, s, batch(t, s, 2, 50_000))
 	fs.Flip("log/00000001.seg", 300)
@@ -349,6 +371,73 @@ func TestSegmentsAreReclaimed(t *testing.T) {
 	}
 }
 
+// TestNothingComesBack: while one message waits for days, all that came after it is
+// settled and its segments go; at the next start only the one is there, as it was.
+func TestNothingComesBack(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	for _, size := range []int{1000, 50_000} { // in the log, and in a file of its own
+		mustCommit(t, s, batch(t, s, size, size))
+		mustCommit(t, s, &spool.Batch{Changes: []spool.Change{{ID: id(size), State: spool.Held, Attempts: 3, Reason: "held by op"}}, Events: [][]byte{[]byte("held")}})
+	}
+	most := 0
+	for n := range 400 {
+		mustCommit(t, s, batch(t, s, n, 1000))
+		mustCommit(t, s, settled(n))
+		s.Forget(s.Durable())
+		most = max(most, s.Stats().Segments)
+	}
+	if most > 8 {
+		t.Errorf("%d segments were kept for two messages", most)
+	}
+	for range 2 {
+		_ = s.Close()
+		s, _ = openOn(t, fs)
+		if st := s.Stats(); st.Messages != 2 {
+			t.Fatalf("%d messages after a restart", st.Messages)
+		}
+		for _, size := range []int{1000, 50_000} {
+			checkBody(t, s, size, size)
+			if st, err := s.State(id(size)); err != nil || st[0].State != spool.Held || st[0].Attempts != 3 || st[0].Reason != "held by op" {
+				t.Errorf("message %d: %+v, %v", size, st, err)
+			}
+		}
+		mustCommit(t, s, settled(9999))
+	}
+}
+
+// TestMoveWhileRead: a message that the writer moves can be read all the time.
+func TestMoveWhileRead(t *testing.T) {
+	s, _ := openOn(t, faultfs.New())
+	mustCommit(t, s, batch(t, s, 7777, 1000))
+	mustCommit(t, s, &spool.Batch{Changes: []spool.Change{{ID: id(7777), Attempts: 1}}, Events: [][]byte{[]byte("tried")}})
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, r, err := s.Open(id(7777)); err != nil {
+				t.Error(err)
+				return
+			} else if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for n := range 300 {
+		mustCommit(t, s, batch(t, s, n, 1000))
+		mustCommit(t, s, settled(n))
+		s.Forget(s.Durable())
+	}
+	close(stop)
+	<-done
+	checkBody(t, s, 7777, 1000)
+}
+
 // TestGroupCommit: concurrent commits share syncs, and all are there.
 func TestGroupCommit(t *testing.T) {
 	fs := faultfs.New()
@@ -418,4 +507,82 @@ func BenchmarkCommit(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestPromiseWaitsForRoom: on a full disk a promise waits and nothing is broken; with
+// room it goes before what came later.
+func TestPromiseWaitsForRoom(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	mustCommit(t, s, batch(t, s, 1, 100))
+	fs.Limit(1) // no room for another segment
+	event := func(name string) *spool.Batch {
+		return &spool.Batch{Events: [][]byte{append([]byte(name), make([]byte, 12<<10)...)}}
+	}
+	mustCommit(t, s, event("fills the segment"))
+	if err := s.Submit(event("promised")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(ctx, event("refused")); !errors.Is(err, spool.ErrFull) {
+		t.Fatalf("with no room: %v", err)
+	}
+	if err := s.Err(); err != nil {
+		t.Fatalf("a full disk breaks a promise: %v", err)
+	}
+	fs.Limit(0)
+	mustCommit(t, s, event("later"))
+	var got []string
+	for at := uint64(0); len(got) < 5; {
+		events, next, err := s.Read(ctx, at, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			got = append(got, string(bytes.TrimRight(e, "\x00")))
+		}
+		if at = next; at >= s.Durable() {
+			break
+		}
+	}
+	if want := []string{"accepted 1", "fills the segment", "promised", "later"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestLostNote: a note that cannot be kept breaks nothing.
+func TestLostNote(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	mustCommit(t, s, batch(t, s, 1, 100))
+	fs.FailNextSync()
+	if err := s.Note(&spool.Batch{Events: [][]byte{[]byte("refused")}}); err != nil {
+		t.Fatal(err)
+	}
+	for fs.SyncFails() {
+		_, _ = s.Commit(ctx, &spool.Batch{Events: [][]byte{[]byte("x")}})
+	}
+	mustCommit(t, s, batch(t, s, 2, 100))
+	if s.Err() != nil {
+		t.Error(s.Err())
+	}
+}
+
+// TestNoBodyFileStaysBehind: a large message that finds no room leaves no file.
+func TestNoBodyFileStaysBehind(t *testing.T) {
+	fs := faultfs.New()
+	s, _ := openOn(t, fs)
+	mustCommit(t, s, batch(t, s, 1, 100))
+	b := batch(t, s, 2, 20_000)
+	fs.Limit(fs.Used() + 10_000)
+	if _, err := s.Commit(ctx, b); !errors.Is(err, spool.ErrFull) {
+		t.Fatalf("got %v", err)
+	}
+	b.Body.Discard()
+	for _, dir := range []string{"big", "tmp"} {
+		if names, _ := fs.List(dir); len(names) > 0 {
+			t.Errorf("%s holds %v", dir, names)
+		}
+	}
+	fs.Limit(0)
+	mustCommit(t, s, batch(t, s, 3, 20_000))
 }

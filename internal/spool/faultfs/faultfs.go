@@ -48,6 +48,9 @@ func New() *FS { return &FS{files: map[string]*file{}, synced: map[string]bool{}
 // Syncs counts the syncs so far.
 func (f *FS) Syncs() int { f.mu.Lock(); defer f.mu.Unlock(); return f.syncs }
 
+// FailNext makes the n-th sync from now fail.
+func (f *FS) FailNext(n int) { f.mu.Lock(); defer f.mu.Unlock(); f.FailSync = n }
+
 // Crash gives the disk as it is found after a power cut: of every sector that was
 // written and not synced, the old or the new contents, by chance. The old FS is dead.
 func (f *FS) Crash(r *rand.Rand) *FS {
@@ -86,6 +89,18 @@ func (f *FS) Crash(r *rand.Rand) *FS {
 	}
 	return out
 }
+
+// Limit sets the quota while the disk is in use; 0 is no limit.
+func (f *FS) Limit(octets int64) { f.mu.Lock(); defer f.mu.Unlock(); f.Quota = octets }
+
+// Used gives the octets of all files.
+func (f *FS) Used() int64 { f.mu.Lock(); defer f.mu.Unlock(); return f.used() }
+
+// FailNextSync makes the next sync fail.
+func (f *FS) FailNextSync() { f.mu.Lock(); defer f.mu.Unlock(); f.FailSync = 1 }
+
+// SyncFails reports whether a sync is still to fail.
+func (f *FS) SyncFails() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.FailSync > 0 }
 
 // Flip inverts a bit of a file, as a bad disk does.
 func (f *FS) Flip(name string, offset int64) {

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"time"
+
+	"postern.dev/postern/internal/app"
+	"postern.dev/postern/internal/config"
+	"postern.dev/postern/internal/proof"
+	"postern.dev/postern/internal/replay"
+	"postern.dev/postern/internal/verify"
+)
+
+const checkHelp = `Reads a configuration, reports every fault as file:line:column, and proves what the policy
+may relay. Each finding comes with the SMTP session that shows it, the filters that would
+have stopped it, and the smallest change that does.
+
+  -json     prints one JSON object; -sarif SARIF 2.1.0, for code scanning
+  -replay   starts a gateway with this policy on loopback, plays each session against it
+            over a socket, and says whether the message arrives
+  -repair   makes the repairs in the files, and proves the policy again
+  -q        prints faults and the last line only
+
+Exit status: 0 closed, 1 open, 2 cannot tell or bad input. Waived findings do not count.`
+
+// checking is one run of check.
+type checking struct {
+	e      *env
+	path   string
+	cfg    *config.Config
+	diags  config.Diagnostics
+	o      *proof.Outcome
+	took   time.Duration
+	repair bool
+	replay bool
+	quiet  bool
+}
+
+func runCheck(ctx context.Context, e *env, args []string) error {
+	c := &checking{e: e}
+	f := flags("check")
+	asJSON := f.Bool("json", false, "print one JSON object")
+	asSARIF := f.Bool("sarif", false, "print SARIF 2.1.0")
+	f.BoolVar(&c.repair, "repair", false, "make the repairs in the files")
+	f.BoolVar(&c.replay, "replay", false, "play each witness against a gateway on loopback")
+	f.BoolVar(&c.quiet, "q", false, "print faults and the last line only")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	if c.path, err = oneFile("check", rest); err != nil {
+		return err
+	}
+	if (*asJSON || *asSARIF) && (*asJSON == *asSARIF || c.repair || c.replay) {
+		return usagef("check prints -json, or -sarif, or does -repair and -replay")
+	}
+	c.cfg, c.diags = config.Load(c.path, config.Options{})
+	if c.cfg != nil {
+		c.prove()
+	}
+	switch {
+	case *asJSON:
+		return c.json()
+	case *asSARIF:
+		return c.sarif()
+	}
+	return c.text(ctx)
+}
+
+func (c *checking) prove() {
+	begin := time.Now()
+	r := verify.Check(c.cfg.Program, verify.Options{NoWarnings: c.quiet})
+	c.o, c.took = proof.Apply(r, c.cfg.Waivers, time.Now()), time.Since(begin)
+}
+
+// exit is the exit status as an error that prints nothing.
+func (c *checking) exit() error {
+	switch {
+	case c.o == nil || c.o.Status == verify.Unknown:
+		return &exitError{code: exitUsage}
+	case c.o.Status == verify.Open:
+		return &exitError{code: exitNo}
+	}
+	return nil
+}
+
+func (c *checking) json() error {
+	doc := proof.Failed(c.diags)
+	if c.o != nil {
+		doc = proof.NewDocument(c.cfg, c.diags, c.o, c.took)
+	}
+	if err := printJSON(c.e, doc); err != nil {
+		return err
+	}
+	return c.exit()
+}
+
+func (c *checking) sarif() error {
+	b, err := json.MarshalIndent(proof.Sarif(c.cfg, c.diags, c.o, app.Version()), "", "  ")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.e.stdout, "%s\n", b)
+	return c.exit()
+}
+
+// text prints for people. A configuration that does not load is told on standard
+// error's last line, as every command does.
+func (c *checking) text(ctx context.Context) error {
+	c.diags.Write(c.e.stdout, c.e.colour)
+	if c.cfg == nil {
+		return &exitError{code: exitUsage, text: fmt.Sprintf("%s does not load: %s", c.path, c.diags.Count())}
+	}
+	w := c.writer()
+	w.Findings(c.o)
+	if c.replay {
+		if err := c.playAll(ctx); err != nil {
+			return err
+		}
+	}
+	if c.repair {
+		if err := c.mend(); err != nil {
+			return err
+		}
+	}
+	if !c.quiet {
+		w = c.writer()
+		w.Assumptions(c.o)
+	}
+	fmt.Fprintf(c.e.stdout, "%s: policy %s is %s\n", c.path, c.cfg.Version, proof.Summary(c.o, c.took))
+	return c.exit()
+}
+
+func (c *checking) writer() *proof.Writer {
+	return &proof.Writer{W: c.e.stdout, Colour: c.e.colour, Config: c.cfg}
+}
+
+// playAll replays the witness of each fault.
+func (c *checking) playAll(ctx context.Context) error {
+	for i := range c.o.Result.Findings {
+		f := &c.o.Result.Findings[i]
+		if f.Severity != verify.Fault || f.Witness == nil {
+			continue
+		}
+		fmt.Fprintf(c.e.stdout, "replay of %s at %s:\n", f.Code, f.Pos)
+		r, err := replay.Play(ctx, replay.Options{Config: c.cfg, Witness: f.Witness})
+		if err != nil {
+			return &exitError{code: exitUsage, text: fmt.Sprintf("replay: %v", err)}
+		}
+		for _, line := range r.Lines {
+			fmt.Fprintf(c.e.stdout, "    %s\n", line)
+		}
+		fmt.Fprintf(c.e.stdout, "  %s\n\n", r.Verdict())
+		if !r.Confirmed {
+			return &exitError{code: exitUsage, text: "the gateway does not do what the prover says", hint: "please report it: this is a fault in Postern"}
+		}
+	}
+	return nil
+}
+
+// maxRepairs bounds how many repairs are made one after the other.
+const maxRepairs = 32
+
+// mend makes the repairs one by one, proves again after each, and writes the files
+// only in the end.
+func (c *checking) mend() error {
+	first, edited := c.cfg, map[string][]byte{}
+	for range maxRepairs {
+		repairs := c.o.Repairs()
+		if len(repairs) == 0 {
+			break
+		}
+		files, err := proof.Edit(c.cfg, repairs[0])
+		if err != nil {
+			return &exitError{code: exitUsage, text: err.Error(), hint: repairs[0].String()}
+		}
+		for n, b := range files {
+			edited[n] = b
+		}
+		cfg, diags := proof.Reread(c.path, edited, config.Options{}, os.ReadFile)
+		if cfg == nil || !proof.Same(cfg.Program.Filters, repairs[0].Filters) {
+			return &exitError{code: exitUsage, text: fmt.Sprintf("the repair cannot be written: the files would say something else (%s)", diags.Count()), hint: repairs[0].String()}
+		}
+		fmt.Fprintf(c.e.stdout, "repaired: %s\n", repairs[0])
+		c.cfg, c.diags = cfg, diags
+		c.prove()
+	}
+	if len(edited) == 0 {
+		fmt.Fprintln(c.e.stdout, "nothing is written: there is no repair to make")
+		return nil
+	}
+	c.writer().Diff(proof.Patch(first, edited))
+	return c.store(first, edited)
+}
+
+// store writes the edited files, if they are still those that were read.
+func (c *checking) store(first *config.Config, edited map[string][]byte) error {
+	var names []string
+	for n := range edited {
+		now, err := os.ReadFile(n)
+		if err != nil || !bytes.Equal(now, first.Sources[n]) {
+			return &exitError{code: exitUsage, text: n + " has changed meanwhile; nothing is written"}
+		}
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for i, n := range names {
+		target, err := filepath.EvalSymlinks(n)
+		if err == nil {
+			err = replaceFile(target, edited[n])
+		}
+		if err != nil {
+			return &exitError{code: exitUsage, text: err.Error(), hint: fmt.Sprintf("written so far: %v", names[:i])}
+		}
+		fmt.Fprintf(c.e.stdout, "%s is written\n", n)
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"postern.dev/postern/internal/config"
+	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/proof"
+	"postern.dev/postern/internal/verify"
+)
+
+const diffHelp = `Compares what two configurations do, not how they are written: each class of messages
+whose fate changes, with one message of it, and what decides about it in the old and in the
+new one. A class is a pair of deciding filters and an origin.
+
+Exit status: 0 every message has the same fate, 1 some do not, 2 bad input, or the search
+was cut short.`
+
+// difference is the answer of diff -json.
+type difference struct {
+	Old      string         `json:"old"` // policy versions
+	New      string         `json:"new"`
+	Complete bool           `json:"complete"` // every class is listed
+	Changes  []proof.Change `json:"changes"`
+}
+
+func runDiff(_ context.Context, e *env, args []string) error {
+	f := flags("diff")
+	asJSON := f.Bool("json", false, "print one JSON object")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 2 {
+		return &exitError{code: exitUsage, text: "diff takes two configurations, the old one first", hint: "postern help diff"}
+	}
+	// What stood in an old file need not be waived today.
+	old, err := readPolicy(e, rest[0])
+	if err != nil {
+		return err
+	}
+	next, err := readPolicy(e, rest[1])
+	if err != nil {
+		return err
+	}
+	changes, complete := verify.Diff(old.Program, next.Program, verify.Options{})
+	if *asJSON {
+		if err := printJSON(e, difference{Old: old.Version, New: next.Version, Complete: complete, Changes: proof.NewChanges(changes)}); err != nil {
+			return err
+		}
+	} else {
+		printDiff(e, old, next, changes, complete)
+	}
+	switch {
+	case len(changes) > 0:
+		return &exitError{code: exitNo}
+	case !complete:
+		return &exitError{code: exitUsage}
+	}
+	return nil
+}
+
+// readPolicy reads a configuration whose waivers' dates do not matter.
+func readPolicy(e *env, path string) (*config.Config, error) {
+	cfg, diags := config.Load(path, config.Options{AnyDay: true})
+	if diags.HasErrors() {
+		diags.Write(e.stderr, isTerminal(e.stderr))
+		return nil, &exitError{code: exitUsage, text: fmt.Sprintf("%s does not load: %s", path, diags.Count())}
+	}
+	return cfg, nil
+}
+
+func printDiff(e *env, old, next *config.Config, changes []verify.Change, complete bool) {
+	w := &proof.Writer{W: e.stdout, Colour: e.colour, Config: next}
+	for i := range changes {
+		c := &changes[i]
+		fmt.Fprintf(e.stdout, "%d. %s\n", i+1, proof.Class(&c.Facts))
+		w.Diff("- " + proof.Fate(&c.Old) + "\n" + way(old.Program, &c.Facts) + "+ " + proof.Fate(&c.New) + "\n" + way(next.Program, &c.Facts))
+		fmt.Fprintln(e.stdout)
+	}
+	switch {
+	case len(changes) == 0 && complete:
+		fmt.Fprintln(e.stdout, "every message has the same fate")
+	case len(changes) == 0:
+		fmt.Fprintln(e.stdout, "no difference was found, but the search was cut short: it cannot be told")
+	case !complete:
+		fmt.Fprintf(e.stdout, "at least %d kinds of messages change their fate: the search was cut short\n", len(changes))
+	case len(changes) == 1:
+		fmt.Fprintln(e.stdout, "one kind of message changes its fate")
+	default:
+		fmt.Fprintf(e.stdout, "%d kinds of messages change their fate\n", len(changes))
+	}
+}
+
+// way lists the filters that applied to a message, and where they stand.
+func way(p *policy.Program, f *policy.Facts) string {
+	_, trace := policy.Eval(p, f)
+	var b strings.Builder
+	for _, s := range trace {
+		if s.Result != policy.No {
+			fmt.Fprintf(&b, "    %s filter %s at %s\n", s.Result, s.Filter, s.Pos)
+		}
+	}
+	return b.String()
+}

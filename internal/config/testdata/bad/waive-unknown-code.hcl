@@ -1,0 +1,17 @@
+node {
+  hostname = "gw.esp.example"
+  state    = "state"
+}
+listener "internet" {
+  address = "0.0.0.0:25"
+  from    = "strangers"
+}
+pool "general" { sources = ["198.51.100.10"] }
+filter "aol-range" {
+  if   = rcpt.domain == "aol.com"
+  then = deliver()
+}
+waive "PV01" {
+  reason = "the demonstration leaks on purpose"
+  until  = "2026-12-31"
+}

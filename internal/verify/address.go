@@ -1,0 +1,104 @@
+package verify
+
+import (
+	"strings"
+
+	"postern.dev/postern/internal/verify/lang"
+	"postern.dev/postern/internal/verify/sat"
+)
+
+// checkAddress finds an address on which the expressions over the whole of it hold,
+// within the classes that were chosen for its parts.
+func (q *query) checkAddress(of string, c *classes, chosen map[string]*class, m *model) bool {
+	domain, local := chosen[of+".domain"], chosen[of+".local"]
+	lits := make([]lang.Lit, 0, len(c.langs)+2)
+	for _, id := range c.langs {
+		lits = append(lits, q.signed(id))
+	}
+	d, l := m.part(of+".domain"), m.part(of+".local")
+	first := l + "@" + d
+	if of == senderTerm && d == "" {
+		first = ""
+	}
+	if all(lits, first) {
+		m.texts[of+".domain"], m.texts[of+".local"] = d, l
+		return true
+	}
+	var clause []sat.Lit // what must change if there is none
+	if domain != nil {
+		clause = append(clause, domain.v.Not())
+		lits = append(lits, domainLit(of, domain)...)
+	}
+	if local != nil {
+		clause = append(clause, local.v.Not())
+		if !local.fresh {
+			lits = append(lits, lang.Lit{Cond: lang.Prefix(local.text + "@")})
+		}
+	}
+	s, r, blamed := q.find(lits, q.addressShape(of, domain), first, func(s string) (lang.Cond, bool) { return q.outsideParts(of, s, domain, local) })
+	if r == lang.None {
+		for _, i := range blamed {
+			if i < len(c.langs) {
+				clause = append(clause, q.negated(q.atoms[c.langs[i]]))
+			}
+		}
+		q.s.Add(clause...)
+		return false
+	}
+	if i := strings.LastIndexByte(s, '@'); r == lang.Found && (i > 0 || s == "") {
+		m.texts[of+".domain"], m.texts[of+".local"] = s[i+1:], s[:max(i, 0)]
+	}
+	return true
+}
+
+func all(lits []lang.Lit, s string) bool {
+	for _, l := range lits {
+		if !l.Holds(s) {
+			return false
+		}
+	}
+	return true
+}
+
+// domainLit says of an address what a class says of its domain.
+func domainLit(of string, k *class) []lang.Lit {
+	switch {
+	case of == senderTerm && k.text == "" && !k.fresh:
+		return []lang.Lit{{Cond: lang.Equal("")}}
+	case !k.fresh:
+		return []lang.Lit{{Cond: lang.Suffix("@" + k.text)}}
+	case k.ends != "":
+		return []lang.Lit{{Cond: lang.Suffix(k.ends)}}
+	}
+	return nil
+}
+
+func (q *query) addressShape(of string, domain *class) []lang.Cond {
+	if of == senderTerm && (domain == nil || domain.text == "") {
+		return []lang.Cond{q.v.shapes.address} // the null reverse-path is one
+	}
+	return []lang.Cond{q.v.shapes.address, q.v.shapes.something}
+}
+
+// outsideParts names the condition by which an address falls out of the class that
+// was chosen for one of its parts.
+func (q *query) outsideParts(of, s string, domain, local *class) (lang.Cond, bool) {
+	i := strings.LastIndexByte(s, '@')
+	for _, c := range q.terms {
+		switch {
+		case c.name == of+".domain" && domain != nil && domain.fresh:
+			d := s[i+1:]
+			if c.taken[d] && d != "" {
+				return lang.Suffix("@" + d), true
+			}
+			if cond, out := c.outside(d, domain); out && !c.taken[d] {
+				return cond, true
+			}
+		case c.name == of+".local" && local != nil && local.fresh && i > 0:
+			if c.taken[s[:i]] {
+				return lang.Equal(s), true
+			}
+		}
+	}
+	return lang.Cond{}, false
+}

@@ -1,0 +1,121 @@
+package verify
+
+import (
+	"sort"
+
+	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/verify/lang"
+	"postern.dev/postern/internal/verify/sat"
+)
+
+// prover is one proof under way.
+type prover struct {
+	p      *policy.Program
+	top    *policy.Topology
+	o      Options
+	u      *universe
+	solver *sat.Solver
+	stats  Stats
+	shapes shapes
+
+	insidePatterns []policy.Pattern
+}
+
+// shapes are what every value of some fields looks like.
+type shapes struct{ domain, local, address, value, something lang.Cond }
+
+func newProver(p *policy.Program, o Options) *prover {
+	if o.Conflicts <= 0 {
+		o.Conflicts = 20_000
+	}
+	if o.States <= 0 {
+		o.States = 20_000
+	}
+	v := &prover{p: p, top: p.Topology, o: o, u: newUniverse(), solver: sat.New(), insidePatterns: insidePatterns(p.Topology)}
+	something, _ := lang.Match(`(?s).`)
+	v.shapes = shapes{domain: lang.DomainShape(), local: lang.LocalShape(), address: lang.AddressShape(), value: lang.HeaderValueShape(), something: something}
+	return v
+}
+
+// Check proves the claims about a policy, or shows where they do not hold. It is
+// deterministic: the same policy and options give the same result.
+func Check(p *policy.Program, o Options) *Result {
+	v := newProver(p, o)
+	r := &report{v: v, claims: map[Code]*Claim{}}
+	for _, c := range claims() {
+		r.claims[c] = &Claim{Code: c, Title: title(c), Status: Closed, Assumptions: []string{}}
+	}
+	v.relays(r)
+	v.insides(r)
+	v.backscatter(r)
+	v.trust(r)
+	v.binding(r)
+	v.asserts(r)
+	v.readings(r)
+	for _, g := range o.Gaps {
+		r.add(Finding{Code: Unmodelled, Severity: Fault, Status: Unknown, Pos: g.Pos, Message: g.Text + ": " + g.Why})
+	}
+	if !o.NoWarnings {
+		v.warnings(r)
+	}
+	return r.result()
+}
+
+// report gathers findings and claims.
+type report struct {
+	v        *prover
+	claims   map[Code]*Claim
+	findings []Finding
+}
+
+func (r *report) add(f Finding) {
+	r.findings = append(r.findings, f)
+	c := r.claims[f.Code]
+	if c == nil || f.Severity == Warning {
+		return
+	}
+	if f.Status == Open || c.Status == Closed {
+		c.Status = f.Status
+	}
+}
+
+// assume notes what a claim takes for granted.
+func (r *report) assume(c Code, text string) {
+	for _, a := range r.claims[c].Assumptions {
+		if a == text {
+			return
+		}
+	}
+	r.claims[c].Assumptions = append(r.claims[c].Assumptions, text)
+}
+
+// result settles the whole: a gap makes of every closed claim an unknown one.
+func (r *report) result() *Result {
+	out := &Result{Status: Closed, Findings: r.findings}
+	gaps := r.claims[Unmodelled].Status != Closed
+	for _, code := range claims() {
+		c := r.claims[code]
+		if gaps && c.Status == Closed {
+			c.Status = Unknown
+		}
+		switch c.Status {
+		case Open:
+			out.Status = Open
+		case Unknown:
+			if out.Status == Closed {
+				out.Status = Unknown
+			}
+		}
+		out.Claims = append(out.Claims, *c)
+	}
+	sort.SliceStable(out.Findings, func(i, j int) bool {
+		a, b := &out.Findings[i], &out.Findings[j]
+		if (a.Severity == Warning) != (b.Severity == Warning) {
+			return b.Severity == Warning
+		}
+		return a.Code < b.Code
+	})
+	out.Stats = r.v.stats
+	out.Stats.Filters = len(r.v.p.Filters)
+	return out
+}

@@ -1,0 +1,262 @@
+package verify
+
+import (
+	"reflect"
+
+	"postern.dev/postern/internal/policy"
+)
+
+// maxChanges bounds how many classes of messages a comparison lists.
+const maxChanges = 64
+
+// Diff gives each class of messages whose fate differs between two policies: what
+// becomes of it (delivered, refused, ...), over which pool, to which recipient, and
+// for a refusal its code. A class is one pair of deciding filters in one origin, with
+// a message that shows it. complete is false if the search was cut short, so that
+// there may be more.
+func Diff(old, next *policy.Program, o Options) (changes []Change, complete bool) {
+	d := &differ2{v: newProver(old, o), old: old, next: next, complete: true}
+	d.w = newProver(next, o)
+	d.w.u = d.v.u
+	d.same = reflect.DeepEqual(bare(old.Topology), bare(next.Topology))
+	d.pair(d.v.stranger(), d.w.stranger())
+	for i := range next.Topology.Inside {
+		h := &next.Topology.Inside[i]
+		if g := hostNamed(old.Topology, h); g != nil {
+			d.pair(d.v.insider(g), d.w.insider(h))
+		}
+	}
+	d.pair(d.v.customer(), d.w.customer())
+	return d.changes, d.complete
+}
+
+// bare is a topology without positions and sources, which decide nothing.
+func bare(t *policy.Topology) policy.Topology {
+	out := *t
+	out.Pools = nil
+	out.Listeners = append([]policy.Listener(nil), t.Listeners...)
+	for i := range out.Listeners {
+		out.Listeners[i].Pos = policy.Pos{}
+	}
+	out.Customers = append([]policy.CustomerDef(nil), t.Customers...)
+	for i := range out.Customers {
+		c := &out.Customers[i]
+		c.Pos, c.Senders = policy.Pos{}, bareAll(c.Senders)
+	}
+	out.Inside = append([]policy.InsideHost(nil), t.Inside...)
+	for i := range out.Inside {
+		h := &out.Inside[i]
+		h.Pos, h.Domains = policy.Pos{}, bareAll(h.Domains)
+	}
+	out.Accept = bareAll(t.Accept)
+	return out
+}
+
+func bareAll(ps []policy.Pattern) []policy.Pattern {
+	out := append([]policy.Pattern(nil), ps...)
+	for i := range out {
+		out[i].Pos = policy.Pos{}
+	}
+	return out
+}
+
+func hostNamed(t *policy.Topology, h *policy.InsideHost) *policy.InsideHost {
+	for i := range t.Inside {
+		if t.Inside[i].Address == h.Address {
+			return &t.Inside[i]
+		}
+	}
+	return nil
+}
+
+// differ2 is one comparison under way: a prover for each side, over one universe.
+type differ2 struct {
+	v, w      *prover
+	old, next *policy.Program
+	same      bool          // the topologies decide alike
+	leaking   policy.Origin // what the old policy relays for it is left out
+	changes   []Change
+	complete  bool
+	budget    int
+}
+
+// pair compares what the two policies do with the messages of one sort.
+func (d *differ2) pair(a, b *scene) {
+	la, lb := d.v.read(a, d.old.Filters), d.w.read(b, d.next.Filters)
+	quiet := d.same && sameState(la, lb)
+	fa, fb := d.v.fates(la), d.w.fates(lb)
+	both := *a
+	both.pre = and(a.pre, b.pre)
+	both.listeners = union(a.listeners, b.listeners)
+	if !d.same {
+		d.doors(a, b, fa, fb)
+	}
+	o := newOrder(fa, fb, changedFilters(d.old.Filters, d.next.Filters), quiet)
+	for i := range fa {
+		for j := range fb {
+			if o.settled(i, j) {
+				continue
+			}
+			d.compare(&both, fa[i], fb[j])
+			if !d.complete {
+				return
+			}
+		}
+	}
+}
+
+// order tells which pairs of fates need no comparing.
+type order struct {
+	quiet bool  // nothing that conditions see has changed
+	place []int // of an old fate in the new list, -1 if it is not there or has changed
+	was   []int // of a new fate in the old list, likewise
+}
+
+func newOrder(fa, fb []*fate, changed map[string]bool, quiet bool) *order {
+	o := &order{quiet: quiet, place: make([]int, len(fa)), was: make([]int, len(fb))}
+	at := make(map[string]int, len(fb))
+	for j, f := range fb {
+		at[f.filter] = j
+		o.was[j] = -1
+	}
+	for i, f := range fa {
+		o.place[i] = -1
+		if j, there := at[f.filter]; there && !changed[f.filter] {
+			o.place[i], o.was[j] = j, i
+		}
+	}
+	return o
+}
+
+// settled reports that no message can go from fate i to fate j: where nothing that
+// conditions see has changed, a message that i decided is decided by i again unless
+// i itself has changed or a filter before it in the new list was not before it in
+// the old.
+func (o *order) settled(i, j int) bool {
+	if !o.quiet || o.place[i] < 0 {
+		return false
+	}
+	return j >= o.place[i] || (o.was[j] >= 0 && o.was[j] < i)
+}
+
+// sameState reports that the filters which change what conditions see are the same
+// in both lists, with the same final filters between them.
+func sameState(a, b *list) bool {
+	x, y := stateful(a), stateful(b)
+	return reflect.DeepEqual(x, y)
+}
+
+func stateful(l *list) []string {
+	var out []string
+	for i := range l.lines {
+		f := l.lines[i].f
+		if f.Then != nil {
+			continue
+		}
+		for k := range f.Do {
+			switch f.Do[k].Kind {
+			case policy.DoTag, policy.DoSetRcpt, policy.DoPool:
+				return append(out, spell(l.lines)) // rare: compare the lists as a whole
+			}
+		}
+	}
+	return out
+}
+
+// changedFilters names the filters of the old list that the new one has not, or has
+// otherwise.
+func changedFilters(old, next []policy.Filter) map[string]bool {
+	now := make(map[string]*policy.Filter, len(next))
+	for i := range next {
+		now[next[i].Name] = &next[i]
+	}
+	out := map[string]bool{}
+	was := make(map[string]bool, len(old))
+	for i := range old {
+		f := &old[i]
+		was[f.Name] = true
+		if g, there := now[f.Name]; !there || !alike(f, g) {
+			out[f.Name] = true
+		}
+	}
+	for i := range next {
+		if !was[next[i].Name] {
+			out[next[i].Name] = true
+		}
+	}
+	return out
+}
+
+// alike reports that two filters say the same; one that was only moved shares its
+// parts with what it was.
+func alike(a, b *policy.Filter) bool {
+	if a.If == b.If && a.Then == b.Then && len(a.Do) == len(b.Do) && (len(a.Do) == 0 || &a.Do[0] == &b.Do[0]) {
+		return true
+	}
+	return spellFilter(a) == spellFilter(b)
+}
+
+func (d *differ2) compare(sc *scene, a, b *fate) {
+	diff := differ(a, b)
+	if diff.isFalse() {
+		return
+	}
+	if d.budget++; d.budget > maxPairs {
+		d.complete = false
+		return
+	}
+	hold := []*form{a.cond, b.cond, diff}
+	if sc.origin == d.leaking && a.disposition == policy.Deliver {
+		var kept []*form
+		for _, h := range a.inside {
+			if h.pool != "" {
+				kept = append(kept, h.when)
+			}
+		}
+		hold = append(hold, or(kept...))
+	}
+	d.find(sc, hold, append(append([]*form(nil), a.above...), b.above...))
+}
+
+const maxPairs = 50_000
+
+func (d *differ2) find(sc *scene, hold, fail []*form) {
+	r, _ := d.v.ask(sc, hold, fail, func(f *policy.Facts) bool {
+		o, _ := policy.Eval(d.old, f)
+		n, _ := policy.Eval(d.next, f)
+		if sameFate(&o, &n) {
+			return false
+		}
+		if len(d.changes) >= maxChanges {
+			d.complete = false
+			return true
+		}
+		d.changes = append(d.changes, Change{Facts: *f, Old: o, New: n})
+		return true
+	})
+	if r == unknown {
+		d.complete = false
+	}
+}
+
+func sameFate(a, b *policy.Decision) bool {
+	return a.Disposition == b.Disposition && a.Rcpt == b.Rcpt && (a.Disposition != policy.Deliver || a.Pool == b.Pool && a.Inside == b.Inside) &&
+		(a.Disposition != policy.Refused || a.Code == b.Code)
+}
+
+// doors compares what only one of the policies lets past its door, in a class for
+// each fate on the other side.
+func (d *differ2) doors(a, b *scene, fa, fb []*fate) {
+	for _, f := range fa {
+		if f.disposition != policy.Refused {
+			d.find(a, []*form{f.cond, not(b.pre)}, f.above)
+		}
+	}
+	for _, f := range fb {
+		if f.disposition != policy.Refused {
+			d.find(b, []*form{f.cond, not(a.pre)}, f.above)
+		}
+	}
+}
+
+func union(a, b []string) []string { return sortedSet(append(append([]string(nil), a...), b...)) }

@@ -1,0 +1,177 @@
+package verify
+
+import "postern.dev/postern/internal/policy"
+
+// Code names a claim or a warning. Codes are append-only: one never changes its
+// meaning and none is used again.
+type Code string
+
+// The claims, which must hold, and the warnings.
+const (
+	RelayForStrangers Code = "PV001" // no relay for strangers
+	RelayByInside     Code = "PV002" // nor by way of an inside host that sends on
+	Backscatter       Code = "PV003" // no stranger makes mail go to an address of his choosing
+	SharedTrust       Code = "PV004" // nothing is trusted that others can send from
+	SenderBinding     Code = "PV005" // customers send from their own domains only
+	AssertHolds       Code = "PV006" // every assert holds for every message
+	AddressReadings   Code = "PV007" // every reading of a constant address is acceptable
+	Unmodelled        Code = "PV008" // every part of the policy is understood
+
+	DeadFilter     Code = "PV101" // never applies
+	ShadowedFilter Code = "PV102" // earlier filters take all that it would
+	RedundantOne   Code = "PV103" // without it every message has the same fate
+	OrderMatters   Code = "PV104" // two neighbours decide differently where both apply
+	NeverTrue      Code = "PV105" // a condition that no message can fulfil
+	LooseRegexp    Code = "PV106" // an expression that matches more than it seems to
+)
+
+// Status is what the prover knows of a claim, and of a policy as a whole.
+type Status string
+
+// The statuses. What could not be decided within the budget is Unknown, never Closed.
+const (
+	Closed  Status = "closed"
+	Open    Status = "open"
+	Unknown Status = "unknown"
+)
+
+// Severity tells findings that keep a policy from loading from those that do not.
+type Severity string
+
+// The severities.
+const (
+	Fault   Severity = "error"
+	Warning Severity = "warning"
+)
+
+// Claim is one claim with its status and what the proof takes for granted about the
+// world outside.
+type Claim struct {
+	Code        Code     `json:"code"`
+	Title       string   `json:"title"`
+	Status      Status   `json:"status"`
+	Assumptions []string `json:"assumptions"`
+}
+
+// Finding is a claim that does not hold at one place of the policy, or could not be
+// shown to, or a warning.
+type Finding struct {
+	Code     Code
+	Severity Severity
+	Status   Status // Open, or Unknown where it could not be decided; Open for warnings
+	Filter   string // the filter to blame, "" where it is not a filter
+	Assert   string // of AssertHolds
+	Pos      policy.Pos
+	Message  string // lower case, one line
+	Hint     string
+	Witness  *Witness
+	Blockers []Blocker
+	Repair   *Repair
+}
+
+// Witness is a message that shows a finding. It has been replayed through Eval: for
+// Hops[i], Eval gives Decisions[i]. There is one hop, or for RelayByInside the
+// stranger's message to the inside host and then what the host sends on.
+type Witness struct {
+	Hops      []policy.Facts
+	Decisions []policy.Decision
+}
+
+// Blocker is a filter below the guilty one that would have caught the witness, had
+// it come first.
+type Blocker struct {
+	Filter string
+	Pos    policy.Pos
+}
+
+// Repair is a change to the order or the conditions after which the claim holds; it
+// has been proved again.
+type Repair struct {
+	Moves   []Move
+	Guards  []Guard
+	Filters []policy.Filter // the list as it should be
+	Changes []Change        // messages, other than the leak, whose fate the repair changes
+	Partial bool            // Changes is not complete: the budget ended the search
+}
+
+// Move takes a filter to a place before another.
+type Move struct {
+	Filter string
+	Before string
+}
+
+// Guard is a clause to be joined by && to a filter's condition.
+type Guard struct {
+	Filter string
+	Clause string
+}
+
+// Change is a class of messages whose fate differs between two policies, with one of
+// them and its two decisions.
+type Change struct {
+	Facts    policy.Facts
+	Old, New policy.Decision
+}
+
+// Stats tells what a proof took.
+type Stats struct {
+	Filters int
+	Queries int // to the solver
+	Covered int // settled without it
+}
+
+// Result is what the prover found. Status is Closed if every claim is, Open if one
+// is open, else Unknown.
+type Result struct {
+	Status   Status
+	Claims   []Claim
+	Findings []Finding
+	Stats    Stats
+}
+
+// Gap is a part of a configuration that could not be modelled. Dialects list them;
+// with one, nothing is called closed.
+type Gap struct {
+	Pos  policy.Pos
+	Text string
+	Why  string
+}
+
+// Options bound and direct a proof. The zero value is good.
+type Options struct {
+	Conflicts int64 // of the solver in one query; 0 is 20,000
+	States    int   // of an automaton product; 0 is 20,000
+	Gaps      []Gap
+	// NoWarnings leaves out PV101 to PV106; NoRepairs the search for repairs.
+	NoWarnings, NoRepairs bool
+	// Progress is told, now and then, how far a proof has come.
+	Progress func(done, total int)
+}
+
+// title is the claim in words.
+func title(c Code) string {
+	switch c {
+	case RelayForStrangers:
+		return "no relay for strangers"
+	case RelayByInside:
+		return "no relay for strangers by way of an inside host"
+	case Backscatter:
+		return "no stranger makes mail go to an address of his choosing"
+	case SharedTrust:
+		return "nothing is trusted that others can send from"
+	case SenderBinding:
+		return "customers send from their own domains only"
+	case AssertHolds:
+		return "every assert holds"
+	case AddressReadings:
+		return "every reading of a constant address is acceptable"
+	case Unmodelled:
+		return "every part of the policy is understood"
+	}
+	return string(c)
+}
+
+// claims lists the claims in the order of their codes.
+func claims() []Code {
+	return []Code{RelayForStrangers, RelayByInside, Backscatter, SharedTrust, SenderBinding, AssertHolds, AddressReadings, Unmodelled}
+}

@@ -1,0 +1,166 @@
+package verify
+
+import (
+	"fmt"
+
+	"postern.dev/postern/internal/policy"
+)
+
+// taint is an inside host that a stranger's message can come to, with the messages
+// that take it there.
+type taint struct {
+	host  *policy.InsideHost
+	state answer
+	hops  []policy.Facts
+}
+
+// insides proves that no stranger relays by way of an inside host: what he can get
+// to a host that resends may come out of it as any message to anybody, and is
+// followed through the policy again, host by host, until nothing new is in reach.
+func (v *prover) insides(r *report) {
+	if len(v.top.Inside) == 0 {
+		return
+	}
+	seen := map[string]bool{}
+	var next []taint
+	if sc := v.stranger(); len(sc.listeners) > 0 {
+		next = v.handedTo(sc, nil, seen)
+	}
+	var reported = map[int]bool{}
+	for len(next) > 0 {
+		t := next[0]
+		next = next[1:]
+		if !t.host.Resends {
+			r.assume(RelayByInside, fmt.Sprintf("inside host %q does not send on what it is given (resends = false)", t.host.Name))
+			continue
+		}
+		if !t.host.Address.IsValid() {
+			continue
+		}
+		sc := v.insider(t.host)
+		for _, k := range v.leaks(sc, v.p) {
+			if reported[k.index] {
+				continue
+			}
+			reported[k.index] = true
+			r.add(v.insideFinding(t, k, sc))
+		}
+		next = append(next, v.handedTo(sc, t.hops, seen)...)
+	}
+	for i := range v.top.Inside {
+		if h := &v.top.Inside[i]; !seen[h.Name] && h.Resends {
+			r.assume(RelayByInside, fmt.Sprintf("inside host %q gets no mail of strangers but through this gateway", h.Name))
+		}
+	}
+}
+
+// handedTo gives the hosts, not seen before, that a message of the scene can be
+// handed to.
+func (v *prover) handedTo(sc *scene, before []policy.Facts, seen map[string]bool) []taint {
+	l := v.read(sc, v.p.Filters)
+	var out []taint
+	for i := range v.top.Inside {
+		h := &v.top.Inside[i]
+		if seen[h.Name] {
+			continue
+		}
+		for n := range l.lines {
+			if state, f := v.handsTo(l, n, h); state != none {
+				seen[h.Name] = true
+				t := taint{host: h, state: state, hops: append([]policy.Facts(nil), before...)}
+				if f != nil {
+					t.hops = append(t.hops, *f)
+				}
+				out = append(out, t)
+				break
+			}
+		}
+	}
+	return out
+}
+
+func (v *prover) handsTo(l *list, n int, h *policy.InsideHost) (answer, *policy.Facts) {
+	ln := &l.lines[n]
+	for i := range ln.f.Do {
+		if a := &ln.f.Do[i]; a.Kind == policy.DoCopy && v.p.InsideFor(a.Rcpt) == h.Name {
+			return v.ask(l.sc, []*form{ln.cond}, l.finalsAbove(n), func(*policy.Facts) bool { return true })
+		}
+	}
+	if ln.f.Then == nil || ln.f.Then.Kind != policy.ThenDeliver {
+		return none, nil
+	}
+	return v.ask(l.sc, []*form{ln.cond, v.toHost(l.sc, ln.after, h)}, l.finalsAbove(n), func(f *policy.Facts) bool {
+		d, _ := policy.Eval(v.p, f)
+		return d.Filter == ln.f.Name && d.Disposition == policy.Deliver && d.Inside == h.Name
+	})
+}
+
+func (v *prover) insideFinding(t taint, k leak, sc *scene) Finding {
+	f := &v.p.Filters[k.index]
+	out := Finding{Code: RelayByInside, Severity: Fault, Status: Open, Filter: f.Name, Pos: f.Pos}
+	if k.state == unknown || t.state == unknown {
+		out.Status = Unknown
+		out.Message = fmt.Sprintf("filter %q: not proven that nothing of strangers goes out through it by way of inside host %q", f.Name, t.host.Name)
+		return out
+	}
+	w := &Witness{Hops: append(append([]policy.Facts(nil), t.hops...), *k.facts)}
+	for i := range w.Hops {
+		d, _ := policy.Eval(v.p, &w.Hops[i])
+		w.Decisions = append(w.Decisions, d)
+	}
+	out.Witness = w
+	last := w.Decisions[len(w.Decisions)-1]
+	out.Message = fmt.Sprintf("filter %q relays what inside host %q sends on: a stranger's message comes to it and goes out to %s", f.Name, t.host.Name, last.Rcpt)
+	out.Blockers = v.blockers(k)
+	if !v.o.NoRepairs {
+		out.Repair = v.repair(sc, []leak{k}, func(p *policy.Program) []leak { return v.only(v.leaks(sc, p), f.Name, p) })
+	}
+	out.Hint = fmt.Sprintf("if %q sends nothing on, say resends = false in its block; else keep its mail from going out", t.host.Name)
+	return out
+}
+
+// only keeps the leaks of one filter.
+func (v *prover) only(ks []leak, name string, p *policy.Program) []leak {
+	var out []leak
+	for _, k := range ks {
+		if p.Filters[k.index].Name == name {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// backscatter proves that no stranger makes the gateway send a DSN to an address of
+// his choosing.
+func (v *prover) backscatter(r *report) {
+	r.assume(Backscatter, "a stranger's message that its inside host refuses is given up without a DSN, as the queue does")
+	sc := v.stranger()
+	if len(sc.listeners) == 0 {
+		return
+	}
+	l := v.read(sc, v.p.Filters)
+	null := v.u.setOf(v.part(senderTerm, "domain"), "")
+	for n := range l.lines {
+		ln := &l.lines[n]
+		if ln.f.Then == nil || ln.f.Then.Kind != policy.ThenBounce {
+			continue
+		}
+		state, f := v.ask(sc, []*form{ln.cond, not(null)}, l.finalsAbove(n), func(f *policy.Facts) bool {
+			d, _ := policy.Eval(v.p, f)
+			return d.Filter == ln.f.Name && d.Disposition == policy.Bounce
+		})
+		if state == none {
+			continue
+		}
+		out := Finding{Code: Backscatter, Severity: Fault, Status: Open, Filter: ln.f.Name, Pos: ln.f.Pos,
+			Hint: "refuse instead: then = reject(), or say whose mail it is for: origin == \"customer\""}
+		out.Message = fmt.Sprintf("filter %q bounces a stranger's message: the DSN goes to whatever address he writes", ln.f.Name)
+		if state == unknown {
+			out.Status, out.Message = Unknown, fmt.Sprintf("filter %q: not proven that it bounces nothing of strangers", ln.f.Name)
+		} else {
+			d, _ := policy.Eval(v.p, f)
+			out.Witness = &Witness{Hops: []policy.Facts{*f}, Decisions: []policy.Decision{d}}
+		}
+		r.add(out)
+	}
+}
