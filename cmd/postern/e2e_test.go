@@ -298,7 +298,7 @@ func TestInitChecksAndFormats(t *testing.T) {
 	if out, errs, code := run(t, "init", "-hostname", "gw.esp.example", file); code != 0 {
 		t.Fatalf("init: exit %d\n%s%s", code, out, errs)
 	}
-	if out, errs, code := run(t, "check", file); code != 0 || !strings.Contains(out, "loads: policy") {
+	if out, errs, code := run(t, "check", file); code != 0 || !strings.Contains(out, " is closed: ") {
 		t.Errorf("check: exit %d\n%s%s", code, out, errs)
 	}
 	before, err := os.ReadFile(file)

@@ -284,7 +284,7 @@ func explainRcpt(cfg *config.Config, f *policy.Facts, to string) (*explainedRcpt
 		if _, refused := policy.Early(cfg.Program, &early); refused {
 			out.AtRCPT = true
 		}
-		d, trace := policy.Eval(cfg.Program, &one)
+		d, trace := policy.Explain(cfg.Program, &one)
 		ds = append(ds, d)
 		r := explainedReading{Address: reading.String(), Decision: proof.NewDecision(&d), Steps: []explainedStep{}}
 		for _, s := range trace {

@@ -172,7 +172,7 @@ func (s *stage) clock() func() time.Time {
 	if !s.o.Config.Program.Mentions("now", "now.hour", "now.weekday") {
 		return time.Now
 	}
-	shift := s.o.Witness.Hops[0].Now.Sub(time.Now())
+	shift := time.Until(s.o.Witness.Hops[0].Now)
 	return func() time.Time { return time.Now().Add(shift) }
 }
 
