@@ -181,8 +181,10 @@ func Judge(res smtp.Result) Outcome {
 	switch {
 	case errors.Is(res.Err, smtp.ErrNeedsUTF8):
 		return Outcome{Status: Failed, Reply: res.Err.Error(), Code: "5.6.7"}
+	case res.Err != nil && res.Sent:
+		return Outcome{Status: Deferred, Reply: "connection lost after the end of data, the peer may have the message: " + res.Err.Error(), Code: "4.4.2", Ambiguous: true}
 	case res.Err != nil:
-		return Outcome{Status: Deferred, Reply: "connection lost: " + res.Err.Error(), Code: "4.4.2", Ambiguous: res.Sent}
+		return Outcome{Status: Deferred, Reply: "connection lost: " + res.Err.Error(), Code: "4.4.2"}
 	case res.Data == nil || len(res.Rcpt) == 0:
 		return Outcome{Status: Deferred, Reply: "no reply", Code: "4.4.2"}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -47,7 +48,11 @@ type chaos struct {
 // nothing has arrived twice that was durably settled, and the ledger agrees with what
 // the peers have seen.
 func TestPowerCuts(t *testing.T) {
-	for seed := range uint64(25) {
+	seeds := uint64(15)
+	if os.Getenv("POSTERN_SOAK") != "" {
+		seeds = 500
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { newChaos(t, seed).play() })
 	}
 }
@@ -73,6 +78,8 @@ func (c *chaos) chance(percent int) bool {
 	defer c.mu.Unlock()
 	return !c.kind && c.r.IntN(100) < percent
 }
+
+func (c *chaos) draw(n int) int { c.mu.Lock(); defer c.mu.Unlock(); return c.r.IntN(n) }
 
 func (c *chaos) mail(int) string {
 	if c.chance(5) {
@@ -114,7 +121,7 @@ func (c *chaos) play() {
 	rounds := 4
 	for round := range rounds {
 		c.begin()
-		c.load(40 + c.r.IntN(80))
+		c.load(40 + c.draw(80))
 		if round < rounds-1 {
 			c.cut()
 		}
@@ -178,7 +185,7 @@ func (c *chaos) load(n int) {
 		c.clock.advance(20 * time.Second)
 		c.operate()
 	}
-	if c.r.IntN(2) == 0 {
+	if c.draw(2) == 0 {
 		clients.Wait() // else the power goes with commits under way
 	}
 	c.t.Cleanup(clients.Wait)
@@ -225,9 +232,7 @@ func (c *chaos) sendOne() bool {
 
 // operate holds, releases, retries or drops something.
 func (c *chaos) operate() {
-	c.mu.Lock()
-	action := []string{"hold", "release", "retry", "drop", "", "", "", ""}[c.r.IntN(8)]
-	c.mu.Unlock()
+	action := []string{"hold", "release", "retry", "drop", "", "", "", ""}[c.draw(8)]
 	if action == "" {
 		runtime.Gosched()
 		return

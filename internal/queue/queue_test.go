@@ -104,7 +104,7 @@ func TestOutcomes(t *testing.T) {
 		{"4xx to DATA", []*peer{{data: reply("452 4.3.1 full")}}, nil, ledger.KindAttempted, "452 4.3.1 full"},
 		{"5xx to the message", []*peer{{end: reply("554 5.6.0 spam")}}, nil, ledger.KindBounced, "554 5.6.0 spam"},
 		{"4xx to the message", []*peer{{end: reply("451 4.3.0 later")}}, nil, ledger.KindAttempted, "451 4.3.0 later"},
-		{"silence after the message", []*peer{{end: reply("")}}, nil, ledger.KindAttempted, "connection lost"},
+		{"silence after the message", []*peer{{end: reply("")}}, nil, ledger.KindAttempted, "connection lost after the end of data"},
 		{"silence after RCPT", []*peer{{rcpt: reply("")}}, nil, ledger.KindAttempted, "connection lost"},
 		{"all with pipelining", []*peer{{ehlo: "PIPELINING", rcpt: reply("550 5.1.1 no such user")}}, nil, ledger.KindBounced, "550 5.1.1 no such user"},
 		{"connection refused", []*peer{nil}, nil, ledger.KindAttempted, "connection refused"},

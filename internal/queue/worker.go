@@ -337,7 +337,9 @@ func feedbackWord(s string) string {
 // conclude makes an outcome durable and moves the item on.
 func (d *delivery) conclude(o egress.Outcome) {
 	now := d.q.o.Clock.Now()
-	d.it.attempts++
+	d.q.mu.Lock()
+	d.it.attempts++ // an operator may be looking
+	d.q.mu.Unlock()
 	if o.Status == egress.Deferred && now.Sub(d.m.Accepted) >= d.rt.Retry.Expire {
 		o.Status = egress.Failed
 		o.Reply = "given up after " + d.rt.Retry.Expire.String() + ": " + o.Reply

@@ -45,6 +45,9 @@ func (c *conn) cmdAuth(args string) *Reply {
 		return &Reply{Code: 504, Enhanced: EnhancedCode{5, 5, 4}, Lines: []string{"mechanism not offered"}}
 	}
 	if failed != nil {
+		if failed == replyAuthFailed {
+			s.Log.Warn("authentication failed", "peer", c.peer.Addr.String(), "mechanism", printable(mechanism))
+		}
 		return failed
 	}
 	c.peer.AuthUser = user

@@ -142,6 +142,29 @@ func harmless(s string) string {
 	}, strings.ToValidUTF8(s, "?"))
 }
 
+// answer reads the reply to a command that a 3xx does not answer: the peer is out of step
+// then, and what it says next must not be taken for what it was asked.
+func (c *Client) answer() (*Reply, error) {
+	r, err := c.reply()
+	if err == nil && r.Code/100 == 3 {
+		c.broken = true
+		return nil, fmt.Errorf("reply out of step: %q", printable(r.String()))
+	}
+	return r, err
+}
+
+// dataRefused takes the reply to DATA that is not 354. A positive one is out of step: the
+// peer has nothing yet that it could have accepted.
+func (c *Client) dataRefused(r *Reply, res *Result) {
+	if r.Positive() {
+		c.broken = true
+		res.Err = fmt.Errorf("reply to DATA out of step: %q", printable(r.String()))
+		return
+	}
+	res.Data = r
+	c.rset(res)
+}
+
 // cutEnhanced takes an enhanced code off the beginning of a reply's text.
 func cutEnhanced(s string, code int) (e EnhancedCode, rest string, ok bool) {
 	word, rest, _ := strings.Cut(s, " ")
@@ -161,16 +184,29 @@ func cutEnhanced(s string, code int) (e EnhancedCode, rest string, ok bool) {
 
 // command sends one line and reads the reply.
 func (c *Client) command(line string) (*Reply, error) {
-	c.deadline(c.timeouts.Command)
-	if _, err := c.w.WriteString(line + "\r\n"); err != nil {
-		c.broken = true
-		return nil, err
-	}
-	if err := c.w.Flush(); err != nil {
-		c.broken = true
+	if err := c.tell(line); err != nil {
 		return nil, err
 	}
 	return c.reply()
+}
+
+// tell sends one line.
+func (c *Client) tell(line string) error {
+	c.deadline(c.timeouts.Command)
+	_, err := c.w.WriteString(line + "\r\n")
+	if err == nil {
+		err = c.w.Flush()
+	}
+	c.broken = c.broken || err != nil
+	return err
+}
+
+// ask sends one line and reads the answer.
+func (c *Client) ask(line string) (*Reply, error) {
+	if err := c.tell(line); err != nil {
+		return nil, err
+	}
+	return c.answer()
 }
 
 // Hello introduces us: EHLO, and HELO where the peer does not know it.
@@ -311,12 +347,12 @@ func (c *Client) pipelined(m *Mail, res *Result) {
 	if res.Err = c.w.Flush(); res.Err != nil {
 		return
 	}
-	if res.Mail, res.Err = c.reply(); res.Err != nil {
+	if res.Mail, res.Err = c.answer(); res.Err != nil {
 		return
 	}
 	good := 0
 	for range m.To {
-		r, err := c.reply()
+		r, err := c.answer()
 		if err != nil {
 			res.Err = err
 			return
@@ -332,8 +368,7 @@ func (c *Client) pipelined(m *Mail, res *Result) {
 		return
 	}
 	if data.Code != 354 {
-		res.Data = data
-		c.rset(res)
+		c.dataRefused(data, res)
 		return
 	}
 	if !res.Mail.Positive() || good == 0 {
@@ -344,12 +379,12 @@ func (c *Client) pipelined(m *Mail, res *Result) {
 }
 
 func (c *Client) oneByOne(m *Mail, res *Result) {
-	if res.Mail, res.Err = c.command(c.mailLine(m)); res.Err != nil || !res.Mail.Positive() {
+	if res.Mail, res.Err = c.ask(c.mailLine(m)); res.Err != nil || !res.Mail.Positive() {
 		return
 	}
 	good := 0
 	for i := range m.To {
-		r, err := c.command(c.rcptLine(&m.To[i]))
+		r, err := c.ask(c.rcptLine(&m.To[i]))
 		if err != nil {
 			res.Err = err
 			return
@@ -369,8 +404,7 @@ func (c *Client) oneByOne(m *Mail, res *Result) {
 		return
 	}
 	if data.Code != 354 {
-		res.Data = data
-		c.rset(res)
+		c.dataRefused(data, res)
 		return
 	}
 	c.body(m, res)
@@ -396,7 +430,7 @@ func (c *Client) body(m *Mail, res *Result) {
 		res.Err = err
 		return
 	}
-	res.Data, res.Err = c.reply()
+	res.Data, res.Err = c.answer()
 }
 
 // pacedWriter gives each block a deadline of its own.

@@ -28,13 +28,10 @@ func FuzzServerSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		b := &recorder{}
 		s := &smtp.Server{Hostname: "gw.example", Backend: b, Limits: smtp.Limits{Size: 10000}}
-		l := newPipeListener()
+		l := newPairListener()
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(context.Background(), l) }()
-		c := l.connect()
-		go func() { _, _ = c.Write(in); c.Close() }()
-		_, _ = io.Copy(io.Discard, c)
-		c.Close()
+		feed(t, l, in)
 		_ = s.Shutdown(context.Background())
 		<-done
 		for _, m := range b.all() {
@@ -86,10 +83,10 @@ func FuzzEndOfData(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, cut uint16) {
 		b := &recorder{}
 		s := &smtp.Server{Hostname: "gw.example", Backend: b, Limits: smtp.Limits{Size: fuzzSize, TextLine: fuzzLine}}
-		l := newPipeListener()
+		l := newPairListener()
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(context.Background(), l) }()
-		pour2(l, []byte(envelope), in[:int(cut)%(len(in)+1)], in[int(cut)%(len(in)+1):])
+		feed(t, l, []byte(envelope), in[:int(cut)%(len(in)+1)], in[int(cut)%(len(in)+1):])
 		_ = s.Shutdown(context.Background())
 		<-done
 		msg, ok, broken := plainly(string(in))
@@ -107,17 +104,21 @@ func FuzzEndOfData(f *testing.F) {
 	})
 }
 
-// pour2 sends pieces over a new connection and waits until the server closes.
-func pour2(l *pipeListener, pieces ...[]byte) {
-	c := l.connect()
+// feed sends pieces over a new connection and waits until the server closes.
+func feed(t *testing.T, l *pairListener, pieces ...[]byte) {
+	t.Helper()
+	c := l.connect(t)
+	defer c.Close()
+	sent := make(chan struct{})
 	go func() {
+		defer close(sent)
 		for _, p := range pieces {
 			_, _ = c.Write(p)
 		}
-		c.Close()
+		_ = c.CloseWrite()
 	}()
 	_, _ = io.Copy(io.Discard, c)
-	c.Close()
+	<-sent
 }
 
 // goSMTPTakes gives the first message that go-smtp's server makes of a body.
@@ -127,10 +128,10 @@ func goSMTPTakes(t *testing.T, in []byte) string {
 	srv := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session, error) { return goSession{got}, nil }))
 	srv.ErrorLog = log.New(io.Discard, "", 0)
 	srv.MaxLineLength = 1 << 20
-	l := newPipeListener()
+	l := newPairListener()
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(l) }()
-	pour2(l, []byte(envelope), in)
+	feed(t, l, []byte(envelope), in)
 	_ = srv.Close()
 	<-done
 	select {

@@ -8,12 +8,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
+	"golang.org/x/sys/unix"
 
 	"postern.dev/postern/internal/smtp"
 )
@@ -334,22 +336,37 @@ func bare(b []byte) bool {
 	return false
 }
 
-// pipeListener hands out net.Pipe connections.
-type pipeListener struct {
+// pairListener hands out the far ends of socket pairs.
+type pairListener struct {
 	conns chan net.Conn
 	once  sync.Once
 	done  chan struct{}
 }
 
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+func newPairListener() *pairListener {
+	return &pairListener{conns: make(chan net.Conn), done: make(chan struct{})}
 }
-func (l *pipeListener) connect() net.Conn {
-	a, b := net.Pipe()
-	l.conns <- b
-	return a
+
+// connect gives the near end, which can end its side only.
+func (l *pairListener) connect(t testing.TB) *net.UnixConn {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		if ends[i], err = net.FileConn(f); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	l.conns <- ends[1]
+	return ends[0].(*net.UnixConn)
 }
-func (l *pipeListener) Accept() (net.Conn, error) {
+
+func (l *pairListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
 		return c, nil
@@ -357,8 +374,8 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 }
-func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+func (l *pairListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
+func (l *pairListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func FuzzParsePath(f *testing.F) {
 	for _, s := range []string{"<a@b>", "<>", `<"a b"@c>`, "<@x:a@b>", "<a@[192.0.2.1]>", "<\"\\\"\"@b> X"} {

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 type Recovery struct {
 	Records  int
 	Messages int   // live
-	Torn     int64 // octets after the last whole record of the last segment
+	Torn     int64 // octets behind the last whole records, where a crash tore a write off
 	Corrupt  []Fault
 	Orphans  int // body files without a message, removed
 }
@@ -44,8 +45,8 @@ func (s *Spool) recover() (*Recovery, error) {
 		}
 	}
 	slices.Sort(numbers)
-	for i, n := range numbers {
-		if err := s.recoverSegment(n, i == len(numbers)-1, rec); err != nil {
+	for _, n := range numbers {
+		if err := s.recoverSegment(n, rec); err != nil {
 			return nil, err
 		}
 	}
@@ -53,7 +54,7 @@ func (s *Spool) recover() (*Recovery, error) {
 	return rec, errors.Join(s.removeOrphans(rec), s.removeTemporary())
 }
 
-func (s *Spool) recoverSegment(n uint32, last bool, rec *Recovery) error {
+func (s *Spool) recoverSegment(n uint32, rec *Recovery) error {
 	f, err := s.fs.Open(segmentName(n), false)
 	if err != nil {
 		return err
@@ -64,7 +65,7 @@ func (s *Spool) recoverSegment(n uint32, last bool, rec *Recovery) error {
 	}
 	b := make([]byte, size)
 	if got, err := f.ReadAt(b, 0); int64(got) != size {
-		return fmt.Errorf("read %s: %w", segmentName(n), err)
+		s.salvage(f, b, n, err, rec)
 	}
 	seg := &segment{number: n, file: f, size: size, sealed: true}
 	s.segments[n] = seg
@@ -84,7 +85,7 @@ func (s *Spool) recoverSegment(n uint32, last bool, rec *Recovery) error {
 		s.setAside(b, n, offset, found, rec)
 		offset = found
 	}
-	rec.tail(b, offset, last)
+	s.tail(b, n, offset, rec)
 	s.durable = at(n, seg.end)
 	// A recovered segment is not written again: what a crash left behind the last whole record
 	// stays as it is.
@@ -136,31 +137,55 @@ func resync(b []byte, n uint32, offset int64) int64 {
 	return -1
 }
 
+// salvage reads what can be read of a segment, by blocks; the rest stays zero, and the
+// records in it are found to be corrupt.
+func (s *Spool) salvage(f File, b []byte, n uint32, cause error, rec *Recovery) {
+	const block = 512
+	bad := int64(0)
+	for o := int64(0); o < int64(len(b)); o += block {
+		part := b[o:min(o+block, int64(len(b)))]
+		if got, err := f.ReadAt(part, o); got < len(part) {
+			clear(part[got:])
+			bad += int64(len(part) - got)
+			cause = err
+		}
+	}
+	s.o.Log.Error("spool segment cannot be read", "segment", segmentName(n), "octets", bad, "err", cause)
+	rec.Corrupt = append(rec.Corrupt, Fault{Segment: segmentName(n), Length: bad, Cause: fmt.Sprintf("cannot be read: %v", cause)})
+}
+
 // setAside copies what lies between two whole records to bad/ and reports it.
 func (s *Spool) setAside(b []byte, n uint32, from, to int64, rec *Recovery) {
 	fault := Fault{Segment: segmentName(n), Offset: from, Length: to - from, Cause: "checksum does not match"}
 	fault.Aside = fmt.Sprintf("bad/%08x-%d.rec", n, from)
-	f, err := s.fs.Open(fault.Aside, true)
-	if err == nil {
-		_, err = f.WriteAt(b[from:to], 0)
-		err = errors.Join(err, f.Sync(), f.Close())
-	}
-	if err != nil {
+	if err := s.copyAside(fault.Aside, b[from:to]); err != nil {
 		fault.Cause += "; not set aside: " + err.Error()
 	}
 	s.o.Log.Error("spool record is corrupt", "segment", fault.Segment, "offset", from, "octets", to-from, "set aside", fault.Aside)
 	rec.Corrupt = append(rec.Corrupt, fault)
 }
 
-// tail notes what stands behind the last whole record.
-func (r *Recovery) tail(b []byte, offset int64, last bool) {
-	end := len(b)
-	for end > int(offset) && b[end-1] == 0 {
-		end--
+// tail sets aside and reports what stands behind the last whole record: a write that
+// nobody was told of, unless the disk has spoilt it.
+func (s *Spool) tail(b []byte, n uint32, offset int64, rec *Recovery) {
+	offset = min(offset, int64(len(b))) // the file may end within the padding
+	end := int64(len(bytes.TrimRight(b[offset:], "\x00"))) + offset
+	if end == offset {
+		return
 	}
-	if last {
-		r.Torn = int64(end) - offset
+	rec.Torn += end - offset
+	aside := fmt.Sprintf("bad/%08x-%d.torn", n, offset)
+	err := s.copyAside(aside, b[offset:end])
+	s.o.Log.Warn("spool write was torn off", "segment", segmentName(n), "offset", offset, "octets", end-offset, "set aside", aside, "err", err)
+}
+
+func (s *Spool) copyAside(name string, b []byte) error {
+	f, err := s.fs.Open(name, true)
+	if err != nil {
+		return err
 	}
+	_, err = f.WriteAt(b, 0)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // removeOrphans removes body files that no live message names.

@@ -133,7 +133,9 @@ func (v *prover) only(ks []leak, name string, p *policy.Program) []leak {
 // backscatter proves that no stranger makes the gateway send a DSN to an address of
 // his choosing.
 func (v *prover) backscatter(r *report) {
-	r.assume(Backscatter, "a stranger's message that its inside host refuses is given up without a DSN, as the queue does")
+	if len(v.top.Inside) > 0 {
+		r.assume(Backscatter, "a stranger's message that its inside host refuses is given up without a DSN, as the queue does")
+	}
 	sc := v.stranger()
 	if len(sc.listeners) == 0 {
 		return

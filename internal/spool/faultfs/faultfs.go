@@ -40,6 +40,7 @@ type file struct {
 	data    []byte // as the process sees it
 	durable []byte // as of the last sync
 	dirty   map[int64]bool
+	bad     map[int64]bool // sectors that cannot be read
 }
 
 // New makes an empty disk.
@@ -108,6 +109,24 @@ func (f *FS) Flip(name string, offset int64) {
 	defer f.mu.Unlock()
 	f.files[name].data[offset] ^= 1 << (offset % 8)
 	f.files[name].durable = slices.Clone(f.files[name].data)
+}
+
+// Spoil makes the sector at an offset unreadable.
+func (f *FS) Spoil(name string, offset int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	x := f.files[name]
+	if x.bad == nil {
+		x.bad = map[int64]bool{}
+	}
+	x.bad[offset/sector] = true
+}
+
+// Get gives a file's contents.
+func (f *FS) Get(name string) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.files[name].data)
 }
 
 // Put makes a file with given contents.
@@ -234,6 +253,11 @@ func (h *handle) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := copy(p, h.file.data[off:])
+	for s := off / sector; s*sector < off+int64(n); s++ {
+		if h.file.bad[s] {
+			return int(max(s*sector-off, 0)), unix.EIO
+		}
+	}
 	if n < len(p) {
 		return n, io.EOF
 	}

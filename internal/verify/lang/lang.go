@@ -208,8 +208,8 @@ func (k *Compiler) AddressShape() Cond { return k.sure("shape address", AddressS
 // HeaderValueShape is [HeaderValueShape], once.
 func (k *Compiler) HeaderValueShape() Cond { return k.sure("shape header", HeaderValueShape) }
 
-func (k *Compiler) sure(key string, make func() Cond) Cond {
-	c, _ := k.keep(key, func() (Cond, error) { return make(), nil })
+func (k *Compiler) sure(key string, build func() Cond) Cond {
+	c, _ := k.keep(key, func() (Cond, error) { return build(), nil })
 	return c
 }
 

@@ -8,12 +8,14 @@ import (
 
 // set is the machine of a list of strings. A state is the part of the sorted list
 // that agrees with what was read, so that a list of many thousands costs what is
-// walked of it.
+// walked of it. Where one string is left, what remains of it is the state: the many
+// domains under one parent share its walk.
 type set struct {
 	list  []string
 	part  partition
 	spans []span
-	trans map[uint32]int32 // by state and octet
+	tails map[string]int32
+	trans map[uint64]int32 // by state and octet
 }
 
 // span is list[lo:hi], which agree in the first depth octets.
@@ -31,7 +33,7 @@ func newSet(list []string) (*set, bool) {
 }
 
 func (s *set) reset() {
-	s.spans, s.trans = make([]span, 2), map[uint32]int32{}
+	s.spans, s.tails, s.trans = make([]span, 2), map[string]int32{}, map[uint64]int32{}
 }
 
 func (s *set) classes() partition { return s.part }
@@ -56,18 +58,26 @@ func (s *set) state(at span, m *meter) int32 {
 	if at.lo == at.hi {
 		return reject
 	}
+	q := int32(len(s.spans))
+	if at.hi == at.lo+1 {
+		tail := s.list[at.lo][at.depth:]
+		if known, ok := s.tails[tail]; ok {
+			return known
+		}
+		s.tails[tail] = q
+	}
 	if !m.take(8) {
 		return overflow
 	}
 	s.spans = append(s.spans, at)
-	return int32(len(s.spans) - 1)
+	return q
 }
 
 func (s *set) next(q int32, symbol uint16, m *meter) int32 {
 	if q == reject {
 		return reject
 	}
-	key := uint32(q)<<8 | uint32(symbol)
+	key := uint64(q)<<8 | uint64(symbol)
 	if t, ok := s.trans[key]; ok {
 		return t
 	}

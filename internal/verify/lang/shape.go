@@ -16,7 +16,7 @@ func DomainShape() Cond { return shape("a domain", `\A`+domain+`?\z`) }
 func LocalShape() Cond { return shape("a local part", `\A[^A-Z\r\n]*\z`) }
 
 // AddressShape holds on every address in normal form: local@domain, or "".
-func AddressShape() Cond { return shape("an address", `\A(?:[^A-Z\r\n]+@`+domain+`)?\z`) }
+func AddressShape() Cond { return shape("an address", `\A(?:[^A-Z\r\n]*@`+domain+`)?\z`) }
 
 // HeaderValueShape holds on every unfolded and trimmed value of a header field. The
 // wire lets neither NUL nor a bare CR or LF through (RFC 5321, section 2.3.8).

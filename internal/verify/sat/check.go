@@ -15,7 +15,7 @@ var ErrIncomplete = errors.New("proof ends without a contradiction")
 // else, and shares no code with the search: who trusts these lines need not trust the
 // solver.
 func Check(clauses [][]Lit, assumptions []Lit, proof Proof) error {
-	k := &checker{watches: map[Lit][]int{}, value: map[Lit]bool{}, known: map[uint64][]int{}}
+	k := &checker{known: map[uint64][]int32{}}
 	for i, c := range clauses {
 		if slices.Contains(c, 0) {
 			return fmt.Errorf("clause %d: literal 0", i)
@@ -41,24 +41,42 @@ func Check(clauses [][]Lit, assumptions []Lit, proof Proof) error {
 // checker holds the clauses that are in force and what follows from them by unit
 // propagation.
 type checker struct {
-	clauses [][]Lit          // sorted but for the first two, which are watched; nil: deleted
-	watches map[Lit][]int    // the clauses that watch a literal
-	value   map[Lit]bool     // which literals are true
-	trail   []Lit            // the same in order
-	head    int              // how far the trail was propagated
-	refuted bool             // the clauses alone are contradictory
-	known   map[uint64][]int // clauses by hash, for remove
+	clauses [][]Lit            // the first two literals are watched; nil: deleted
+	watches [][]int32          // by literal: the clauses that watch it
+	value   []bool             // by literal: is it true
+	trail   []Lit              // what is true, in order
+	head    int                // how far the trail was propagated
+	refuted bool               // the clauses alone are contradictory
+	known   map[uint64][]int32 // clauses by hash, for remove
+}
+
+// index gives a literal's place in watches and value.
+func index(l Lit) int {
+	if l < 0 {
+		return -2*int(l) + 1
+	}
+	return 2 * int(l)
+}
+
+// grow makes room for the literals.
+func (k *checker) grow(lits []Lit) {
+	for _, l := range lits {
+		for len(k.value) <= index(max(l, -l))+1 {
+			k.value, k.watches = append(k.value, false), append(k.watches, nil)
+		}
+	}
 }
 
 // contradicts tells whether the literals, each turned by sense, lead to a conflict.
 func (k *checker) contradicts(clause []Lit, sense func(Lit) Lit) bool {
+	k.grow(clause)
 	start, conflict := len(k.trail), k.refuted
 	for _, l := range clause {
 		conflict = conflict || !k.set(sense(l))
 	}
 	conflict = conflict || !k.propagate()
 	for _, l := range k.trail[start:] {
-		delete(k.value, l)
+		k.value[index(l)] = false
 	}
 	k.trail, k.head = k.trail[:start], start
 	return conflict
@@ -66,11 +84,11 @@ func (k *checker) contradicts(clause []Lit, sense func(Lit) Lit) bool {
 
 // set makes l true and tells whether it could be.
 func (k *checker) set(l Lit) bool {
-	if k.value[l.Not()] {
+	if k.value[index(l.Not())] {
 		return false
 	}
-	if !k.value[l] {
-		k.value[l] = true
+	if !k.value[index(l)] {
+		k.value[index(l)] = true
 		k.trail = append(k.trail, l)
 	}
 	return true
@@ -80,7 +98,7 @@ func (k *checker) set(l Lit) bool {
 func (k *checker) propagate() bool {
 	for ; k.head < len(k.trail); k.head++ {
 		f := k.trail[k.head].Not()
-		list := k.watches[f]
+		list := k.watches[index(f)]
 		kept := list[:0]
 		for i, at := range list {
 			moved, fine := k.visit(at, f)
@@ -88,17 +106,17 @@ func (k *checker) propagate() bool {
 				kept = append(kept, at)
 			}
 			if !fine {
-				k.watches[f] = append(kept, list[i+1:]...)
+				k.watches[index(f)] = append(kept, list[i+1:]...)
 				return false
 			}
 		}
-		k.watches[f] = kept
+		k.watches[index(f)] = kept
 	}
 	return true
 }
 
 // visit finds another literal to watch in place of f, or sets the other watched one.
-func (k *checker) visit(at int, f Lit) (moved, fine bool) {
+func (k *checker) visit(at int32, f Lit) (moved, fine bool) {
 	c := k.clauses[at]
 	if c == nil {
 		return true, true
@@ -106,13 +124,13 @@ func (k *checker) visit(at int, f Lit) (moved, fine bool) {
 	if c[0] == f {
 		c[0], c[1] = c[1], c[0]
 	}
-	if k.value[c[0]] {
+	if k.value[index(c[0])] {
 		return false, true
 	}
 	for i := 2; i < len(c); i++ {
-		if !k.value[c[i].Not()] {
+		if !k.value[index(c[i].Not())] {
 			c[1], c[i] = c[i], c[1]
-			k.watches[c[1]] = append(k.watches[c[1]], at)
+			k.watches[index(c[1])] = append(k.watches[index(c[1])], at)
 			return true, true
 		}
 	}
@@ -121,23 +139,24 @@ func (k *checker) visit(at int, f Lit) (moved, fine bool) {
 
 // add puts a clause in force and follows it up.
 func (k *checker) add(clause []Lit) {
+	k.grow(clause)
 	c := slices.Clone(clause)
 	slices.Sort(c)
 	c = slices.Compact(c)
-	at := len(k.clauses)
+	at := int32(len(k.clauses))
 	k.clauses = append(k.clauses, c)
 	h := hash(c)
 	k.known[h] = append(k.known[h], at)
 	open := 0
 	for i, l := range c {
-		if !k.value[l.Not()] && open < 2 {
+		if !k.value[index(l.Not())] && open < 2 {
 			c[open], c[i] = c[i], c[open]
 			open++
 		}
 	}
 	if len(c) > 1 {
-		k.watches[c[0]] = append(k.watches[c[0]], at)
-		k.watches[c[1]] = append(k.watches[c[1]], at)
+		k.watches[index(c[0])] = append(k.watches[index(c[0])], at)
+		k.watches[index(c[1])] = append(k.watches[index(c[1])], at)
 	}
 	if open == 0 || open == 1 && !k.set(c[0]) || !k.propagate() {
 		k.refuted = true

@@ -240,12 +240,12 @@ func TestIncrementalLarge(t *testing.T) {
 			a.Add(c...)
 		}
 	}
-	for q := range 60 {
+	for q := range 16 {
 		var on []sat.Lit
 		for _, g := range r.Perm(groups)[:12+r.IntN(3)] {
 			on = append(on, sat.Lit(n+1+g))
 		}
-		if q%10 == 9 { // one group goes for good
+		if q%5 == 4 { // one group goes for good
 			a.f.add(on[0].Not())
 			a.Add(on[0].Not())
 			on = on[1:]
@@ -426,7 +426,7 @@ func TestAddDoesNotKeepTheSlice(t *testing.T) {
 
 func TestBudget(t *testing.T) {
 	for _, b := range []sat.Budget{{Conflicts: 50}, {Propagations: 2000}} {
-		a := ask(t, pigeons(9, 8))
+		a := ask(t, pigeons(8, 7))
 		before := a.Stats()
 		if got := a.Solve(b); got != sat.Unknown {
 			t.Fatalf("%+v: %v", b, got)
@@ -440,7 +440,7 @@ func TestBudget(t *testing.T) {
 		}
 		rounds := 0
 		for status := sat.Unknown; status == sat.Unknown; rounds++ {
-			status = a.Solve(sat.Budget{Conflicts: 500})
+			status = a.Solve(sat.Budget{Conflicts: 100})
 			a.check(status, nil)
 			if status == sat.Sat {
 				t.Fatal("pigeons found holes")
@@ -450,7 +450,7 @@ func TestBudget(t *testing.T) {
 			t.Errorf("%+v: what was left took %d rounds", b, rounds)
 		}
 	}
-	a := ask(t, pigeons(9, 9))
+	a := ask(t, pigeons(8, 8))
 	if got := a.Solve(sat.Budget{Conflicts: 1, Propagations: 1}); got != sat.Unknown {
 		t.Errorf("a budget of one: %v", got)
 	}

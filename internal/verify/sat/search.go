@@ -173,8 +173,8 @@ const (
 	restartMargin  = 1.1
 	restartPause   = 10   // conflicts
 	lubyUnit       = 1024 // conflicts
-	firstReduction = 2000 // conflicts
-	moreReduction  = 300
+	firstReduction = 1000 // conflicts
+	moreReduction  = 50
 	firstStretch   = 1000
 )
 
