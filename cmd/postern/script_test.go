@@ -95,7 +95,7 @@ func startStage(ts *testscript.TestScript, _ bool, _ []string) {
 	inject := free(ts, "127.20.0.2")
 	s.spammer, s.customer = s.lab.AddSpammer(9, s.internet), s.lab.AddCustomer(1, "acme", "news.acme.example", inject)
 	first := fmt.Sprintf("INC-%d-0001", time.Now().UTC().Year())
-	for k, v := range map[string]string{"INC": first, "RESOLVER": s.lab.Resolver().String(), "PORT": strconv.Itoa(s.lab.Port), "MONTH": time.Now().AddDate(0, 1, 0).UTC().Format(time.DateOnly), "INTERNET": s.internet, "INJECTION": inject, "ADMIN": free(ts, "127.0.0.1")} {
+	for k, v := range map[string]string{"INC": first, "UNTIL": time.Now().AddDate(0, 1, 0).UTC().Format(time.DateOnly), "RESOLVER": s.lab.Resolver().String(), "PORT": strconv.Itoa(s.lab.Port), "INTERNET": s.internet, "INJECTION": inject, "ADMIN": free(ts, "127.0.0.1")} {
 		ts.Setenv(k, v)
 	}
 }
