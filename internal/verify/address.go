@@ -152,9 +152,9 @@ func (q *query) misreadParts(of, s string) (lang.Cond, bool) {
 
 func (q *query) addressShape(of string, domain *class) []lang.Cond {
 	if of == senderTerm && (domain == nil || domain.text == "") {
-		return []lang.Cond{q.v.shapes.address} // the null reverse-path is one
+		return []lang.Cond{q.v.shapes.address, q.v.shapes.located} // the null reverse-path is one
 	}
-	return []lang.Cond{q.v.shapes.address, q.v.shapes.something}
+	return []lang.Cond{q.v.shapes.address, q.v.shapes.located, q.v.shapes.something}
 }
 
 // outsideParts names the condition by which an address falls out of the class that
