@@ -21,12 +21,6 @@ const checkHelp = `Reads a configuration, reports every fault as file:line:colum
 may relay. Each finding comes with the SMTP session that shows it, the filters that would
 have stopped it, and the smallest change that does.
 
-  -json     prints one JSON object; -sarif SARIF 2.1.0, for code scanning
-  -replay   starts a gateway with this policy on loopback, plays each session against it
-            over a socket, and says whether the message arrives
-  -repair   makes the repairs in the files, and proves the policy again
-  -q        prints faults and the last line only
-
 Exit status: 0 closed, 1 open, 2 cannot tell or bad input. Waived findings do not count.`
 
 // checking is one run of check.
@@ -46,9 +40,9 @@ func runCheck(ctx context.Context, e *env, args []string) error {
 	c := &checking{e: e}
 	f := flags("check")
 	asJSON := f.Bool("json", false, "print one JSON object")
-	asSARIF := f.Bool("sarif", false, "print SARIF 2.1.0")
-	f.BoolVar(&c.repair, "repair", false, "make the repairs in the files")
-	f.BoolVar(&c.replay, "replay", false, "play each witness against a gateway on loopback")
+	asSARIF := f.Bool("sarif", false, "print SARIF 2.1.0, for code scanning")
+	f.BoolVar(&c.repair, "repair", false, "make the repairs in the files, and prove the policy again")
+	f.BoolVar(&c.replay, "replay", false, "play each session against a gateway with this policy on loopback, up to the arrival")
 	f.BoolVar(&c.quiet, "q", false, "print faults and the last line only")
 	rest, err := parse(f, args)
 	if err != nil {

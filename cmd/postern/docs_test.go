@@ -234,7 +234,7 @@ func TestREADMEFirstMessage(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, script, out)
 	}
-	for _, want := range []string{"policy ", "250 2.0.0 accepted as", "accepted by listener injection", "customer me", "handed off recipient 0", "peer said: 250", "550 5.7.1", "refused", "ready"} {
+	for _, want := range []string{" is closed: ", "250 2.0.0 accepted as", "accepted by listener injection", "customer me", "handed off recipient 0", "peer said: 250", "550 5.7.1", "refused", "ready"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

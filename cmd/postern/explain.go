@@ -20,20 +20,6 @@ const explainHelp = `Asks the policy about one message, as a session would, and 
 (yes, no, unknown) and what is decided, for each -rcpt and for every way in which other mail
 systems could read its address. Nothing is sent and no node need run.
 
-  -from-peer A    the client's address (required)
-  -listener L     where it connects; the first for strangers, or with -auth the first with AUTH
-  -helo H         its EHLO name
-  -name N         its name in the DNS
-  -auth USER      it has authenticated as this user
-  -tls            it uses TLS
-  -mail-from S    the reverse-path; "" is the null one
-  -rcpt R         a recipient; may be given several times
-  -header 'X: y'  a header field; may be given several times
-  -message FILE   the message; "-" is standard input
-  -spf, -dkim, -dmarc RESULT   what they give, as "pass"; none where not given
-  -at TIME        the moment, in RFC 3339; now where not given
-  -json           prints one JSON object
-
 Exit status: 0 every recipient is taken, 1 one is refused, 2 bad input.`
 
 // many is a flag that may be given several times.
@@ -87,20 +73,20 @@ func runExplain(_ context.Context, e *env, args []string) error {
 	var q asked
 	f := flags("explain")
 	asJSON := f.Bool("json", false, "print one JSON object")
-	f.StringVar(&q.peer, "from-peer", "", "the client's address")
-	f.StringVar(&q.listener, "listener", "", "where it connects")
-	f.StringVar(&q.helo, "helo", "client.example", "its EHLO name")
-	f.StringVar(&q.name, "name", "", "its name in the DNS")
-	f.StringVar(&q.auth, "auth", "", "it has authenticated as this user")
+	f.StringVar(&q.peer, "from-peer", "", "`ADDRESS` of the client; required")
+	f.StringVar(&q.listener, "listener", "", "`NAME` of the listener; the first for strangers, with -auth for AUTH")
+	f.StringVar(&q.helo, "helo", "client.example", "`NAME` in its EHLO")
+	f.StringVar(&q.name, "name", "", "`NAME` that the DNS has for it")
+	f.StringVar(&q.auth, "auth", "", "`USER` that it has authenticated as")
 	f.BoolVar(&q.tls, "tls", false, "it uses TLS")
-	f.StringVar(&q.from, "mail-from", "", "the reverse-path")
-	f.Var(&q.rcpts, "rcpt", "a recipient")
-	f.Var(&q.headers, "header", "a header field")
-	f.StringVar(&q.file, "message", "", "the message")
-	f.StringVar(&q.spf, "spf", "none", "result of SPF")
-	f.StringVar(&q.dkim, "dkim", "none", "result of DKIM")
-	f.StringVar(&q.dmarc, "dmarc", "none", "result of DMARC")
-	f.StringVar(&q.at, "at", "", "the moment")
+	f.StringVar(&q.from, "mail-from", "", "`PATH` of MAIL FROM; empty is the null reverse-path")
+	f.Var(&q.rcpts, "rcpt", "`ADDRESS` of a recipient; may be given several times")
+	f.Var(&q.headers, "header", "`FIELD` of the header, as 'X-Name: value'; may be given several times")
+	f.StringVar(&q.file, "message", "", "`FILE` with the message; - is standard input")
+	f.StringVar(&q.spf, "spf", "none", "`RESULT` of SPF, as pass")
+	f.StringVar(&q.dkim, "dkim", "none", "`RESULT` of DKIM")
+	f.StringVar(&q.dmarc, "dmarc", "none", "`RESULT` of DMARC")
+	f.StringVar(&q.at, "at", "", "`TIME` of the message, in RFC 3339; now where not given")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 )
 
 // TestProofScripts runs what is about proofs as people do, from testdata/proof. Besides
-// what testscript has: postern CODE ARGS runs this binary and wants that exit code;
+// what testscript has: exits CODE ARGS runs postern and wants that exit code;
 // edit FILE OLD NEW replaces a text; join FILE MORE appends. MONTH is a day a month ahead.
 func TestProofScripts(t *testing.T) {
 	exe, err := os.Executable()
@@ -25,7 +25,7 @@ func TestProofScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	postern := func(ts *testscript.TestScript, _ bool, args []string) {
+	exits := func(ts *testscript.TestScript, _ bool, args []string) {
 		err := ts.Exec(exe, args[1:]...)
 		code := 0
 		var exit *exec.ExitError
@@ -51,7 +51,7 @@ func TestProofScripts(t *testing.T) {
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/proof",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"postern": postern, "edit": edit, "join": join},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "edit": edit, "join": join},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("POSTERN_TEST_AS_PROGRAM", "1")
 			e.Setenv("NO_COLOR", "1")

@@ -16,6 +16,7 @@ import (
 
 	"postern.dev/postern/internal/app"
 	"postern.dev/postern/internal/config"
+	"postern.dev/postern/internal/verify"
 )
 
 // grace is how long a stopping node waits for transactions under way.
@@ -54,6 +55,10 @@ func runServe(ctx context.Context, e *env, args []string) error {
 	}
 	log := logger(e.stderr, &cfg.Node)
 	a, err := app.New(ctx, app.Options{Path: file, Config: cfg, Log: log, By: operator()})
+	var refused *app.NotClosedError
+	if errors.As(err, &refused) && refused.Outcome.Status == verify.Unknown {
+		return &exitError{code: exitUsage, text: err.Error()}
+	}
 	if err != nil {
 		return &exitError{code: exitNo, text: err.Error()}
 	}

@@ -22,10 +22,14 @@ type NotClosedError struct {
 // Error gives the status and the findings.
 func (e *NotClosedError) Error() string {
 	faults, _, _ := e.Outcome.Count()
-	if e.Outcome.Status == verify.Open {
-		return fmt.Sprintf("the policy is open (%d findings) and is not loaded\n%s", faults, e.Text)
+	found, what := "1 finding", "not proven to be closed"
+	if faults != 1 {
+		found = fmt.Sprintf("%d findings", faults)
 	}
-	return fmt.Sprintf("the policy is not proven to be closed (%d findings) and is not loaded\n%s", faults, e.Text)
+	if e.Outcome.Status == verify.Open {
+		what = "open"
+	}
+	return fmt.Sprintf("the policy is %s (%s) and is not loaded\n%s", what, found, e.Text)
 }
 
 // prove proves a configuration's policy, and refuses what is neither closed nor

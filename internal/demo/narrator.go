@@ -61,6 +61,9 @@ func (n *narrator) block(text string) {
 		return
 	}
 	for line := range strings.Lines(text) {
-		fmt.Fprintf(n.w, "          %s", line)
+		if line != "\n" {
+			line = "          " + line
+		}
+		_, _ = io.WriteString(n.w, line)
 	}
 }

@@ -22,6 +22,7 @@ type compiler struct {
 	problems
 	topology *Topology
 	filters  []Filter
+	fields   map[string]fieldDef
 	assert   bool            // compiling an assert
 	tags     map[string]bool // that some filter sets
 }
@@ -105,7 +106,7 @@ func (c *compiler) operand(x Expr) (operand, bool) {
 			return operand{kind: kindBool, pos: x.Pos, literal: v}, true
 		}
 	case *Field:
-		d, ok := lookupField(x.Name)
+		d, ok := c.fields[x.Name]
 		if !ok {
 			c.add(x.Pos, x.Name, fmt.Sprintf("unknown field %q", x.Name), DidYouMean(x.Name, FieldNames()))
 			return operand{}, false

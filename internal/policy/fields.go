@@ -1,8 +1,9 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
-	"sort"
+	"slices"
 	"time"
 )
 
@@ -60,14 +61,12 @@ type fieldDef struct {
 	time func(*env) time.Time
 }
 
-// lookupField gives the definition of a fact by its dotted name.
-func lookupField(name string) (fieldDef, bool) {
-	for _, table := range []func() map[string]fieldDef{sessionFields, messageFields, decisionFields} {
-		if d, ok := table()[name]; ok {
-			return d, true
-		}
-	}
-	return fieldDef{}, false
+// fieldTable gives the definitions of all facts by their dotted names.
+func fieldTable() map[string]fieldDef {
+	all := sessionFields()
+	maps.Copy(all, messageFields())
+	maps.Copy(all, decisionFields())
+	return all
 }
 
 func sessionFields() map[string]fieldDef {
@@ -121,13 +120,7 @@ func decisionFields() map[string]fieldDef {
 
 // FieldNames lists the facts that a condition can read, sorted.
 func FieldNames() []string {
-	var names []string
-	for _, table := range []func() map[string]fieldDef{sessionFields, messageFields, decisionFields} {
-		for n := range table() {
-			names = append(names, n)
-		}
-	}
-	sort.Strings(names)
+	names := slices.Sorted(maps.Keys(fieldTable()))
 	return names
 }
 

@@ -39,7 +39,7 @@ type insideSuffix struct {
 // of them is not a warning. It keeps filters, asserts and t, which must not be
 // changed afterwards.
 func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) {
-	c := &compiler{topology: t, filters: filters, tags: map[string]bool{}}
+	c := &compiler{topology: t, filters: filters, fields: fieldTable(), tags: map[string]bool{}}
 	p := &Program{Topology: t, Filters: filters, Asserts: asserts, names: map[string]int{}}
 	c.uniqueNames(filters)
 	for i := range filters {

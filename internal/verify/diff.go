@@ -215,13 +215,13 @@ func (d *differ2) compare(sc *scene, a, b *fate) {
 		}
 		hold = append(hold, or(kept...))
 	}
-	d.find(sc, hold, append(append([]*form(nil), a.above...), b.above...))
+	d.find(sc, hold, a.above, b.above)
 }
 
 const maxPairs = 50_000
 
-func (d *differ2) find(sc *scene, hold, fail []*form) {
-	r, _ := d.v.ask(sc, hold, fail, func(f *policy.Facts) bool {
+func (d *differ2) find(sc *scene, hold, fail, fail2 []*form) {
+	r, _ := d.v.askBoth(sc, hold, fail, fail2, func(f *policy.Facts) bool {
 		o, _ := policy.Eval(d.old, f)
 		n, _ := policy.Eval(d.next, f)
 		if sameFate(&o, &n) {
@@ -249,12 +249,12 @@ func sameFate(a, b *policy.Decision) bool {
 func (d *differ2) doors(a, b *scene, fa, fb []*fate) {
 	for _, f := range fa {
 		if f.disposition != policy.Refused {
-			d.find(a, []*form{f.cond, not(b.pre)}, f.above)
+			d.find(a, []*form{f.cond, not(b.pre)}, f.above, nil)
 		}
 	}
 	for _, f := range fb {
 		if f.disposition != policy.Refused {
-			d.find(b, []*form{f.cond, not(a.pre)}, f.above)
+			d.find(b, []*form{f.cond, not(a.pre)}, f.above, nil)
 		}
 	}
 }

@@ -92,6 +92,8 @@ type Repair struct {
 	Filters []policy.Filter // the list as it should be
 	Changes []Change        // messages, other than the leak, whose fate the repair changes
 	Partial bool            // Changes is not complete: the budget ended the search
+
+	program *policy.Program // of Filters
 }
 
 // Move takes a filter to a place before another.

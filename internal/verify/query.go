@@ -35,6 +35,12 @@ type query struct {
 // fail, and adds those that the message found turns out to fulfil, one by one: where
 // even that has no solution, the whole has none.
 func (v *prover) ask(sc *scene, hold, fail []*form, try func(*policy.Facts) bool) (answer, *policy.Facts) {
+	return v.askBoth(sc, hold, fail, nil, try)
+}
+
+// askBoth is ask where what must not hold comes from two lists, which are long and
+// not worth joining.
+func (v *prover) askBoth(sc *scene, hold, fail, fail2 []*form, try func(*policy.Facts) bool) (answer, *policy.Facts) {
 	all := and(append([]*form{sc.pre}, hold...)...)
 	if all.isFalse() {
 		return none, nil
@@ -49,7 +55,10 @@ func (v *prover) ask(sc *scene, hold, fail []*form, try func(*policy.Facts) bool
 		var met *form
 		q := &query{v: v, sc: sc, lits: map[*form]sat.Lit{}, atoms: map[int32]sat.Lit{}}
 		r, f := q.run(all, active, rel, func(f *policy.Facts) verdict {
-			if met = v.met(fail, f); met != nil {
+			if met = v.met(fail, f); met == nil {
+				met = v.met(fail2, f)
+			}
+			if met != nil {
 				return refine
 			}
 			return verdictOf(try(f))
@@ -63,7 +72,7 @@ func (v *prover) ask(sc *scene, hold, fail []*form, try func(*policy.Facts) bool
 		}
 		active = append(active, met)
 	}
-	return v.askWhole(sc, all, fail, rel, try)
+	return v.askWhole(sc, all, append(fail[:len(fail):len(fail)], fail2...), rel, try)
 }
 
 // askWhole asks with all of fail at once.

@@ -60,7 +60,7 @@ func (v *prover) oneMove(leaks []leak, prove func(*policy.Program) []leak) *Repa
 		}
 		filters := moved(v.p.Filters, b, first)
 		if p := v.program(filters); p != nil && len(prove(p)) == 0 {
-			return &Repair{Moves: []Move{{Filter: v.p.Filters[b].Name, Before: v.p.Filters[first].Name}}, Filters: filters}
+			return &Repair{Moves: []Move{{Filter: v.p.Filters[b].Name, Before: v.p.Filters[first].Name}}, Filters: filters, program: p}
 		}
 	}
 	return nil
@@ -99,7 +99,7 @@ func (v *prover) moves(leaks []leak, prove func(*policy.Program) []leak) *Repair
 	p := v.p
 	for range maxMoves {
 		if len(leaks) == 0 {
-			r.Filters = p.Filters
+			r.Filters, r.program = p.Filters, p
 			return r
 		}
 		k := leaks[0]
@@ -144,6 +144,7 @@ func (v *prover) guards(sc *scene, leaks []leak, prove func(*policy.Program) []l
 		if p == nil {
 			return nil
 		}
+		r.program = p
 		leaks = prove(p)
 	}
 	if len(leaks) > 0 {
@@ -154,7 +155,7 @@ func (v *prover) guards(sc *scene, leaks []leak, prove func(*policy.Program) []l
 
 // price tells which messages, other than what leaked, the repair treats otherwise.
 func (v *prover) price(r *Repair, leaking policy.Origin) {
-	next := v.program(r.Filters)
+	next := r.program
 	d := &differ2{v: newProver(v.p, v.o), old: v.p, next: next, same: true, complete: true, leaking: leaking}
 	d.w = newProver(next, v.o)
 	d.w.u = d.v.u
