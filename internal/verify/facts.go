@@ -94,16 +94,13 @@ func (m *model) plainCustomer(f *policy.Facts, c *policy.CustomerDef) {
 	if _, asked := m.texts["sender.domain"]; asked || len(c.Senders) == 0 {
 		return
 	}
-	for _, p := range c.Senders {
-		switch p.Kind {
-		case policy.MatchDomain:
-			f.Sender.Domain = p.Domain
-		case policy.MatchSuffix:
-			f.Sender.Domain = "mail" + p.Domain
-		case policy.MatchAddress:
-			f.Sender = p.Address
-		}
-		return
+	switch p := &c.Senders[0]; p.Kind {
+	case policy.MatchDomain:
+		f.Sender.Domain = p.Domain
+	case policy.MatchSuffix:
+		f.Sender.Domain = "mail" + p.Domain
+	case policy.MatchAddress:
+		f.Sender = p.Address
 	}
 }
 
