@@ -37,6 +37,9 @@ func (q *query) checkAddress(of string, c *classes, chosen map[string]*class, m 
 		lits = append(lits, localLit(of, local)...)
 	}
 	clause = append(clause, q.partsRead(of)...)
+	if of == rcptTerm || domain != nil && domain.text != "" {
+		lits = append(lits, q.lifted(of)...)
+	}
 	tries := 0
 	s, r, blamed := q.find(lits, q.addressShape(of, domain), first, func(s string) (lang.Cond, bool) {
 		if c, out := q.outsideParts(of, s, domain, local); out {
@@ -104,6 +107,31 @@ func localLit(of string, k *class) []lang.Lit {
 func localSuffix(s string) (lang.Cond, bool) {
 	c, err := lang.Match(`(?s)` + regexp.QuoteMeta(s) + `@[^@]*\z`)
 	return c, err == nil && utf8.ValidString(s)
+}
+
+// lifted says of a whole address, not the null one, what globs say of its parts.
+func (q *query) lifted(of string) []lang.Lit {
+	var out []lang.Lit
+	for _, c := range q.terms {
+		if c.name != of+".domain" && c.name != of+".local" {
+			continue
+		}
+		for _, id := range c.langs {
+			g, isGlob := strings.CutPrefix(q.v.u.atoms[id].text, "g")
+			if !isGlob || strings.ContainsAny(g, "?@") || !utf8.ValidString(g) {
+				continue // ? is an octet, which no expression reads
+			}
+			parts := strings.Split(regexp.QuoteMeta(g), `\*`)
+			re := `(?s)\A` + strings.Join(parts, ".*") + `@[^@]*\z`
+			if c.name == of+".domain" {
+				re = `@` + strings.Join(parts, "[^@]*") + `\z`
+			}
+			if cond, err := lang.Match(re); err == nil {
+				out = append(out, lang.Lit{Cond: cond, Neg: !q.s.Value(q.atoms[id])})
+			}
+		}
+	}
+	return out
 }
 
 // partsRead negates what the solver says of the expressions on the parts of an

@@ -94,7 +94,7 @@ func (m *model) plainCustomer(f *policy.Facts, c *policy.CustomerDef) {
 	if _, asked := m.texts["sender.domain"]; asked || len(c.Senders) == 0 {
 		return
 	}
-	switch p := c.Senders[0]; p.Kind {
+	switch p := &c.Senders[0]; p.Kind {
 	case policy.MatchDomain:
 		f.Sender.Domain = p.Domain
 	case policy.MatchSuffix:

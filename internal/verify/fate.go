@@ -1,8 +1,6 @@
 package verify
 
-import (
-	"postern.dev/postern/internal/policy"
-)
+import "postern.dev/postern/internal/policy"
 
 // fate is what a line of a list decides, as far as claims and comparisons look at
 // it. A pool and an inside host come with when they apply.
@@ -101,14 +99,14 @@ func after1(base []poolSet, when *form, pool string) []poolSet {
 // hosts gives the inside hosts that a delivery can go to, "" for the outside.
 func (v *prover) hosts(sc *scene, st *state) []poolSet {
 	var out []poolSet
-	var inside []*form
+	var hosted []*form
 	for i := range v.top.Inside {
 		h := &v.top.Inside[i]
 		f := v.toHost(sc, st, h)
 		out = append(out, poolSet{f, h.Name})
-		inside = append(inside, f)
+		hosted = append(hosted, f)
 	}
-	return append(out, poolSet{not(or(inside...)), ""})
+	return append(out, poolSet{not(or(hosted...)), ""})
 }
 
 // differ is the formula of "these two fates are not the same".

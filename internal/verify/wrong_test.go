@@ -28,8 +28,6 @@ func oneOf(n string, vs ...string) policy.Expr {
 	return &policy.Call{Func: "in", Args: []policy.Expr{field(n), l}}
 }
 
-func neither(x policy.Expr) policy.Expr { return &policy.Not{X: x} }
-
 func relay(x policy.Expr) policy.Filter {
 	return policy.Filter{Name: "relay", If: x, Then: &policy.Final{Kind: policy.ThenDeliver}}
 }
@@ -40,7 +38,7 @@ func refuse(x policy.Expr) policy.Filter {
 
 func box(local, domain string) policy.Address { return policy.Address{Local: local, Domain: domain} }
 
-// open is a topology that accepts everything, so that one delivering filter relays.
+// everything is a topology that accepts everything, so that one delivering filter relays.
 func everything() *policy.Topology {
 	return &policy.Topology{Hostname: "gw.esp.example", DefaultPool: "p", Pools: []policy.Pool{{Name: "p"}},
 		Listeners: []policy.Listener{{Name: "l", From: policy.FromStrangers}}, Accept: []policy.Pattern{{Kind: policy.MatchAll}}}
