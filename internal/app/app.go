@@ -148,7 +148,7 @@ func (a *App) wire(ctx context.Context) error {
 	if err := a.missedTrips(ctx); err != nil {
 		return err
 	}
-	a.metrics.registry.MustRegister(newProofMetrics(a))
+	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a))
 	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
 }

@@ -28,3 +28,25 @@ func newMetrics() *metrics {
 func (m *metrics) gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 }
+
+// neighbourMetrics shows what the gateway watches of the addresses that strangers
+// come from, as it is when somebody asks.
+type neighbourMetrics struct {
+	app  *App
+	desc *prometheus.Desc
+}
+
+func newNeighbourMetrics(a *App) *neighbourMetrics {
+	return &neighbourMetrics{app: a, desc: prometheus.NewDesc("postern_strangers_share_one_address",
+		"1 while the last strangers' sessions of a listener all came from one private or loopback address: a NAT or proxy in front.", []string{"listener", "address"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (m *neighbourMetrics) Describe(out chan<- *prometheus.Desc) { out <- m.desc }
+
+// Collect implements prometheus.Collector.
+func (m *neighbourMetrics) Collect(out chan<- prometheus.Metric) {
+	for _, s := range m.app.gateway.SharedAddresses() {
+		out <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, 1, s.Listener, s.Address.String())
+	}
+}

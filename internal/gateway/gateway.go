@@ -74,8 +74,9 @@ type Options struct {
 
 // Gateway makes the sessions of all listeners.
 type Gateway struct {
-	o     Options
-	rates *rates
+	o          Options
+	rates      *rates
+	neighbours *neighbours
 }
 
 // New makes a Gateway.
@@ -83,7 +84,7 @@ func New(o Options) *Gateway {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Gateway{o: o, rates: newRates()}
+	return &Gateway{o: o, rates: newRates(), neighbours: newNeighbours()}
 }
 
 // Listener gives the smtp.Backend of one listener of the configuration. auth tells
@@ -102,12 +103,14 @@ type backend struct {
 func (b *backend) NewSession(ctx context.Context, p *smtp.Peer) (smtp.Session, *smtp.Reply) {
 	gen := b.gateway.o.Generation()
 	s := &session{gateway: b.gateway, generation: gen, listener: b.listener, auth: b.auth, peer: p}
-	if _, _, ok := s.origin(); !ok && !b.auth {
+	origin, _, ok := s.origin()
+	if !ok && !b.auth {
 		b.gateway.o.Log.Info("client refused", "listener", b.listener, "peer", p.Addr.String())
 		r := smtp.NewReply(554, smtp.EnhancedCode{5, 7, 1}, "this listener is not for you")
 		r.Close = true
 		return nil, r
 	}
+	b.gateway.watch(gen, b.listener, origin, p.Addr.Addr())
 	if b.gateway.o.Namer != nil && gen.Program.Mentions("client.name") {
 		s.name = b.gateway.o.Namer(ctx, p.Addr.Addr())
 	}

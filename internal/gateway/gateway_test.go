@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -86,6 +87,12 @@ type world struct {
 // newWorld makes a gateway whose configuration ends with the given filters.
 func newWorld(t testing.TB, filters string) *world {
 	t.Helper()
+	return newWorldLogging(t, filters, nil)
+}
+
+// newWorldLogging makes one that logs to where the test can read it.
+func newWorldLogging(t testing.TB, filters string, log *slog.Logger) *world {
+	t.Helper()
 	w := &world{t: t, fs: faultfs.New(), now: time.Unix(1.7e9, 0).UTC(), rows: map[smtp.ID]*ledger.Accepted{}}
 	cfg, ds := config.Load("postern.hcl", config.Options{ReadFile: func(string) ([]byte, error) { return []byte(configuration + filters), nil }})
 	if ds.HasErrors() {
@@ -107,7 +114,7 @@ func newWorld(t testing.TB, filters string) *world {
 	g := &gateway.Generation{Version: "v1", Hostname: "gw.esp.example", Program: cfg.Program, CustomerOf: func(string) string { return "" }}
 	w.gateway = gateway.New(gateway.Options{Generation: func() *gateway.Generation { return g }, Store: w.spool, Outbound: w, Gate: w, Memory: w,
 		Ring: func() *stamp.Ring { return w.ring }, Consume: w.consume, Bounce: w.bounce, Authentication: w,
-		Namer: func(context.Context, netip.Addr) string { return w.name }, Now: func() time.Time { return w.now }, Random: random})
+		Namer: func(context.Context, netip.Addr) string { return w.name }, Now: func() time.Time { return w.now }, Random: random, Log: log})
 	return w
 }
 

@@ -15,12 +15,23 @@ func (m *model) part(name string) string {
 	}
 	switch name {
 	case "rcpt.local", "sender.local", "rcpt.domain", "sender.domain":
-		if name == "sender.local" && m.texts["sender.domain"] == "" {
-			if _, known := m.texts["sender.domain"]; known {
-				return ""
+		if other := otherPart(name); other != "" {
+			if s, known := m.texts[other]; known && s == "" {
+				return "" // the null reverse-path has neither
 			}
 		}
 		return inventions(name, "")[0]
+	}
+	return ""
+}
+
+// otherPart names the sender's part beside one.
+func otherPart(name string) string {
+	switch name {
+	case "sender.local":
+		return "sender.domain"
+	case "sender.domain":
+		return "sender.local"
 	}
 	return ""
 }

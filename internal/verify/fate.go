@@ -119,18 +119,24 @@ func differ(a, b *fate) *form {
 	if a.disposition != policy.Deliver {
 		return falsity()
 	}
-	var fs []*form
-	for _, p := range a.pools {
-		for _, q := range b.pools {
-			if p.pool != q.pool {
-				fs = append(fs, and(p.when, q.when))
-			}
-		}
-	}
+	fs := []*form{unlike(a.pools, b.pools)}
 	ra, rb := ends(a.rewrites), ends(b.rewrites)
 	for _, p := range ra {
 		for _, q := range rb {
 			if p.to != q.to {
+				fs = append(fs, and(p.when, q.when))
+			}
+		}
+	}
+	return or(fs...)
+}
+
+// unlike is the formula of "these two choices do not come to the same".
+func unlike(a, b []poolSet) *form {
+	var fs []*form
+	for _, p := range a {
+		for _, q := range b {
+			if p.pool != q.pool {
 				fs = append(fs, and(p.when, q.when))
 			}
 		}

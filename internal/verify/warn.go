@@ -55,14 +55,13 @@ func (w *warner) look(i int, solve bool) {
 	if w.alive[f.Name] {
 		return
 	}
-	possible, past, cut := false, false, false
+	past, cut := false, false
 	for _, l := range w.lists {
 		n, there := l.find(i)
 		if !there {
 			cut = cut || !l.whole
 			continue
 		}
-		possible = true
 		if !solve {
 			return
 		}
@@ -77,7 +76,7 @@ func (w *warner) look(i int, solve bool) {
 	switch {
 	case past, cut && w.possible(f):
 		w.shadowed(i)
-	case possible || w.possible(f):
+	case w.possible(f):
 		w.warn(DeadFilter, f, fmt.Sprintf("filter %q never applies: nothing that fulfils its condition is let in", f.Name), "see accept, and the customers' senders")
 	default:
 		w.warn(NeverTrue, f, fmt.Sprintf("filter %q never applies: no message can fulfil its condition", f.Name), "do its parts contradict each other?")
@@ -372,9 +371,17 @@ func (w *warner) expression(x *policy.Call, field string, f *policy.Filter) {
 		shape = w.v.shapes.address
 	}
 	example, r := lang.Find([]lang.Lit{{Cond: c}}, lang.Options{MaxStates: w.v.o.States, Shape: []lang.Cond{shape, w.v.shapes.something}})
-	if r == lang.Found && longest(re) >= 4 && !strings.Contains(s, "@") && c.Holds("evil"+example) && k == kindDomain {
+	if r == lang.Found && !atLabel(re) && longest(re) >= 4 && !strings.Contains(s, "@") && c.Holds("evil"+example) && k == kindDomain {
 		find(fmt.Sprintf("expression %q matches %q too: nothing ties its beginning", s, "evil"+example), `begin it with "^" or "(^|\\.)"`)
 	}
+}
+
+// atLabel reports an expression whose matches begin at the dot between two labels.
+func atLabel(re *syntax.Regexp) bool {
+	for re.Op == syntax.OpConcat || re.Op == syntax.OpCapture {
+		re = re.Sub[0]
+	}
+	return re.Op == syntax.OpLiteral && re.Rune[0] == '.'
 }
 
 // bareDot reports an unescaped dot between letters or digits.

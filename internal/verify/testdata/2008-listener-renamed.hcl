@@ -1,0 +1,38 @@
+# The listener has another name than the drop filter thinks: that one does nothing.
+# status: open
+# witness: listener=mx rcpt=@aol.com
+# blockers: none
+# repair: guard aol-range: origin != "stranger"
+# after-repair: closed
+
+node {
+  hostname     = "gw.esp.example"
+  state        = "/var/lib/postern"
+  default_pool = "general"
+}
+listener "mx" {
+  address = "0.0.0.0:25"
+  from    = "strangers"
+}
+listener "injection" {
+  address = "10.0.0.5:25"
+  from    = "customers"
+}
+customer "acme" {
+  networks = ["10.1.0.0/16"]
+  senders  = ["news.acme.example"]
+}
+pool "general" { sources = ["198.51.100.10-198.51.100.40"] }
+pool "aol" { sources = ["203.0.113.1-203.0.113.14"] }
+
+accept = ["*"]
+
+filter "aol-range" { # want PV001 open: relays for strangers
+  if   = in(rcpt.domain, ["aol.com", "aim.com"])
+  then = deliver(pool.aol)
+}
+
+filter "drop-internet" { # want PV105 warn: no message can fulfil
+  if   = listener == "injection" && origin == "stranger"
+  then = drop()
+}

@@ -1,0 +1,42 @@
+# One move mends both leaks.
+# status: open
+# repair: move drop-internet before aol-range
+# changes: none
+# after-repair: closed
+
+node {
+  hostname     = "gw.esp.example"
+  state        = "/var/lib/postern"
+  default_pool = "general"
+}
+listener "internet" {
+  address = "0.0.0.0:25"
+  from    = "strangers"
+}
+listener "injection" {
+  address = "10.0.0.5:25"
+  from    = "customers"
+}
+customer "acme" {
+  networks = ["10.1.0.0/16"]
+  senders  = ["news.acme.example"]
+}
+pool "general" { sources = ["198.51.100.10-198.51.100.40"] }
+pool "aol" { sources = ["203.0.113.1-203.0.113.14"] }
+
+accept = ["*"]
+
+filter "aol-range" { # want PV001 open: relays for strangers
+  if   = in(rcpt.domain, ["aol.com", "aim.com"])
+  then = deliver(pool.aol)
+}
+
+filter "yahoo-range" { # want PV001 open: relays for strangers
+  if   = rcpt.domain == "yahoo.com"
+  then = deliver(pool.general)
+}
+
+filter "drop-internet" { # want PV104 warn: overlap and decide differently
+  if   = listener == "internet"
+  then = drop()
+}

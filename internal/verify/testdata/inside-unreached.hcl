@@ -1,0 +1,34 @@
+# A host that no stranger's mail comes to may send.
+# assumes PV002: inside host "corp" gets no mail of strangers
+
+node {
+  hostname     = "gw.esp.example"
+  state        = "/var/lib/postern"
+  default_pool = "general"
+}
+listener "internet" {
+  address = "0.0.0.0:25"
+  from    = "strangers"
+}
+listener "injection" {
+  address = "10.0.0.5:25"
+  from    = "customers"
+}
+customer "acme" {
+  networks = ["10.1.0.0/16"]
+  senders  = ["news.acme.example"]
+}
+pool "general" { sources = ["198.51.100.10-198.51.100.40"] }
+pool "aol" { sources = ["203.0.113.1-203.0.113.14"] }
+inside "corp" {
+  domains = ["corp.esp.example"]
+  address = "10.2.0.9:25"
+  resends = true
+}
+
+accept = ["bounce.esp.example"]
+
+filter "corp-out" {
+  if   = origin == "inside"
+  then = deliver()
+}

@@ -1,0 +1,24 @@
+# EchoSpoofing, 2024: any tenant of Microsoft 365 is this customer.
+# status: open
+
+node {
+  hostname     = "gw.esp.example"
+  state        = "/var/lib/postern"
+  default_pool = "general"
+}
+listener "internet" {
+  address = "0.0.0.0:25"
+  from    = "strangers"
+}
+listener "injection" {
+  address = "10.0.0.5:25"
+  from    = "customers"
+}
+customer "acme" { # want PV004 open: Microsoft 365 (any tenant)
+  networks = ["40.92.0.0/15"]
+  senders  = ["news.acme.example"]
+}
+pool "general" { sources = ["198.51.100.10-198.51.100.40"] }
+pool "aol" { sources = ["203.0.113.1-203.0.113.14"] }
+
+accept = ["bounce.esp.example"]

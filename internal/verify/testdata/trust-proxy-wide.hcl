@@ -1,0 +1,25 @@
+# A PROXY header from anywhere makes anybody a customer.
+# status: open
+
+node {
+  hostname     = "gw.esp.example"
+  state        = "/var/lib/postern"
+  default_pool = "general"
+}
+listener "internet" {
+  address = "0.0.0.0:25"
+  from    = "strangers"
+}
+listener "injection" { # want PV004 open: believes a PROXY header from all of 20.0.0.0/8
+  address = "10.0.0.5:25"
+  from    = "customers"
+  proxy_from = ["20.0.0.0/8"]
+}
+customer "acme" {
+  networks = ["10.1.0.0/16"]
+  senders  = ["news.acme.example"]
+}
+pool "general" { sources = ["198.51.100.10-198.51.100.40"] }
+pool "aol" { sources = ["203.0.113.1-203.0.113.14"] }
+
+accept = ["bounce.esp.example"]
