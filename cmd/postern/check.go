@@ -41,6 +41,7 @@ func runCheck(ctx context.Context, e *env, args []string) error {
 	f := flags("check")
 	asJSON := f.Bool("json", false, "print one JSON object")
 	asSARIF := f.Bool("sarif", false, "print SARIF 2.1.0, for code scanning")
+	asSMT2 := f.Bool("smt2", false, "print what is to be proved as SMT-LIB 2 scripts, for z3 or cvc5 to check")
 	f.BoolVar(&c.repair, "repair", false, "make the repairs in the files, and prove the policy again")
 	f.BoolVar(&c.replay, "replay", false, "play each session against a gateway with this policy on loopback, up to the arrival")
 	f.BoolVar(&c.quiet, "q", false, "print faults and the last line only")
@@ -51,10 +52,13 @@ func runCheck(ctx context.Context, e *env, args []string) error {
 	if c.path, err = oneFile("check", rest); err != nil {
 		return err
 	}
-	if (*asJSON || *asSARIF) && (*asJSON == *asSARIF || c.repair || c.replay) {
-		return usagef("check prints -json, or -sarif, or does -repair and -replay")
+	if n := chosen(*asJSON, *asSARIF, *asSMT2); n > 1 || n == 1 && (c.repair || c.replay) {
+		return usagef("check prints -json, or -sarif, or -smt2, or does -repair and -replay")
 	}
 	c.cfg, c.diags = config.Load(c.path, config.Options{})
+	if *asSMT2 {
+		return c.smt2()
+	}
 	if c.cfg != nil {
 		c.prove()
 	}
@@ -65,6 +69,17 @@ func runCheck(ctx context.Context, e *env, args []string) error {
 		return c.sarif()
 	}
 	return c.text(ctx)
+}
+
+// chosen counts the flags that are set.
+func chosen(flags ...bool) int {
+	n := 0
+	for _, f := range flags {
+		if f {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *checking) prove() {
@@ -93,6 +108,18 @@ func (c *checking) json() error {
 		return err
 	}
 	return c.exit()
+}
+
+// smt2 prints the obligations one behind the other, with a (reset) between: unsat to
+// each is the proof that the filter it names does nothing of the sort.
+func (c *checking) smt2() error {
+	if c.cfg == nil {
+		return c.text(context.Background())
+	}
+	for name, script := range verify.SMT2(c.cfg.Program, verify.Options{}) {
+		fmt.Fprintf(c.e.stdout, "; %s\n(reset)\n(echo \"%s\")\n%s\n", name, name, script)
+	}
+	return nil
 }
 
 func (c *checking) sarif() error {

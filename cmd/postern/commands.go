@@ -9,7 +9,7 @@ func commands() []command {
 		{"init", "[-hostname NAME] [FILE]", "write a commented, safe starter configuration",
 			"Writes a starter configuration to FILE (postern.hcl), which must not exist. It relays\nfor nobody until a customer is entered.",
 			"postern init -hostname gw.example.com postern.hcl", runInit},
-		{"check", "[-json|-sarif] [-repair] [-replay] [-q] FILE|DIR", "prove what a configuration may relay, or show how it leaks",
+		{"check", "[-json|-sarif|-smt2] [-repair] [-replay] [-q] FILE|DIR", "prove what a configuration may relay, or show how it leaks",
 			checkHelp, "postern check /etc/postern/postern.hcl\npostern check -repair postern.hcl", runCheck},
 		{"diff", "[-json] OLD NEW", "say which messages change their fate between two configurations",
 			diffHelp, "postern diff postern.hcl postern.hcl.new", runDiff},

@@ -26,7 +26,7 @@ func TestSolverAgrees(t *testing.T) {
 	asked, agreed, open, loose, late, bad := 0, 0, 0, 0, 0, 0
 	few := 25
 	if os.Getenv("CI") != "" {
-		few = 300
+		few = 120
 	}
 	for seed := range uint64(soak(t, few)) {
 		r := rand.New(rand.NewPCG(seed, 14))
