@@ -170,3 +170,37 @@ func TestGapsAreNeverClosed(t *testing.T) {
 		}
 	}
 }
+
+// TestSmallSATAgainstBruteForce: the same family, small enough to try every message.
+func TestSmallSATAgainstBruteForce(t *testing.T) {
+	const vars, clauses = 12, 60
+	for seed := range uint64(30) {
+		rng := rand.New(rand.NewPCG(7, seed))
+		var b strings.Builder
+		var drops [clauses][2]int // headers that must be there, and that must not
+		for i := range drops {
+			var lits []string
+			for range 3 {
+				x := rng.IntN(vars)
+				lit, side := fmt.Sprintf("has_header(\"X-%d\")", x), rng.IntN(2)
+				drops[i][side] |= 1 << x
+				lits = append(lits, strings.Repeat("!", side)+lit)
+			}
+			b.WriteString(filterText(fmt.Sprintf("d%d", i), strings.Join(lits, " && "), "drop()"))
+		}
+		want := verify.Closed
+		for m := range 1 << vars {
+			hit := false
+			for _, d := range drops {
+				hit = hit || m&d[0] == d[0] && m&d[1] == 0
+			}
+			if !hit {
+				want = verify.Open
+			}
+		}
+		b.WriteString(filterText("send", `rcpt.domain == "aol.com"`, "deliver()"))
+		if got := checked(t, b.String(), verify.Options{NoWarnings: true, NoRepairs: true}, 20*time.Second); got != want {
+			t.Errorf("seed %d: %s, want %s", seed, got, want)
+		}
+	}
+}
