@@ -1,10 +1,11 @@
 #!/bin/sh
 # Install what the tests need: Postfix for smtp-source and smtp-sink, Exim and Postfix
-# as servers to hand mail to, swaks as another client. Works as root or with sudo.
+# as servers to hand mail to, swaks as another client, z3 as
+# another prover. Works as root or with sudo.
 set -eu
 
 missing=""
-for pair in smtp-source:postfix smtp-sink:postfix swaks:swaks; do
+for pair in smtp-source:postfix smtp-sink:postfix swaks:swaks z3:z3; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair##*:}"
 done
 # swaks speaks TLS through this module, which its package only recommends.

@@ -111,6 +111,9 @@ func (c *checking) text(ctx context.Context) error {
 	if c.cfg == nil {
 		return &exitError{code: exitUsage, text: fmt.Sprintf("%s does not load: %s", c.path, c.diags.Count())}
 	}
+	if len(c.diags) > 0 {
+		fmt.Fprintln(c.e.stdout)
+	}
 	w := c.writer()
 	w.Findings(c.o)
 	if c.replay {

@@ -43,7 +43,7 @@ func (s *story) foretold() (*config.Config, error) {
 		if f.Witness == nil || f.Repair == nil {
 			return nil, fmt.Errorf("the prover shows no message or no repair for %s", f.Code)
 		}
-		s.n.block(fmt.Sprintf("error %s: %s\n", f.Code, f.Message))
+		s.n.block(fmt.Sprintf("error %s: %s\n\n", f.Code, f.Message))
 		d := &f.Witness.Decisions[len(f.Witness.Decisions)-1]
 		s.n.block(strings.Join(proof.Dialogue(cfg.Program, &f.Witness.Hops[0], d), "\n") + "\n")
 		s.n.block(fmt.Sprintf("and it is %s.\n\nrepair: %s\n        proven again; %s\n", proof.Fate(d), f.Repair, proof.Price(f.Repair)))

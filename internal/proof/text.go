@@ -50,6 +50,7 @@ func (w *Writer) Finding(f *verify.Finding, waived *config.Waiver, again bool) {
 		if f.Hint != "" {
 			w.line("  hint: %s", f.Hint)
 		}
+		w.line("")
 		return
 	}
 	w.source(f.Pos)
@@ -222,7 +223,10 @@ func Class(f *policy.Facts) string {
 	return s
 }
 
-// Assumptions prints what the claims that hold take for granted.
+// width is how long the lines of running text become.
+const width = 100
+
+// Assumptions prints what the claims that hold take for granted, and an empty line.
 func (w *Writer) Assumptions(o *Outcome) {
 	said := false
 	for i := range o.Result.Claims {
@@ -232,9 +236,34 @@ func (w *Writer) Assumptions(o *Outcome) {
 				w.line("taken for granted:")
 				said = true
 			}
-			w.line("  %s  %s", c.Code, a)
+			for k, s := range wrap(a, width-len("  PV001  ")) {
+				code := string(c.Code)
+				if k > 0 {
+					code = ""
+				}
+				w.line("  %-5s  %s", code, s)
+			}
 		}
 	}
+	if said {
+		w.line("")
+	}
+}
+
+// wrap breaks a text into lines of at most n octets, but for longer words.
+func wrap(text string, n int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case len(line)+1+len(word) > n:
+			lines, line = append(lines, line), word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
 }
 
 // Summary is the last line: the status, the counts, the time.
@@ -253,7 +282,19 @@ func Summary(o *Outcome, took time.Duration) string {
 	if warnings > 0 {
 		parts = append(parts, plural(warnings, "warning"))
 	}
-	return fmt.Sprintf("%s: %s; %s, %s, %.3f s", word(o.Status), strings.Join(parts, ", "), plural(o.Result.Stats.Filters, "filter"), plural2(o.Result.Stats.Queries, "query", "queries"), took.Seconds())
+	return fmt.Sprintf("%s: %s; %s, %s, %s", word(o.Status), strings.Join(parts, ", "), plural(o.Result.Stats.Filters, "filter"), plural2(o.Result.Stats.Queries, "query", "queries"), seconds(took))
+}
+
+// seconds writes a time as people read it: 0.4 ms, 37 ms, 2.31 s.
+func seconds(d time.Duration) string {
+	ms := float64(d) / float64(time.Millisecond)
+	switch {
+	case ms < 10:
+		return fmt.Sprintf("%.1f ms", ms)
+	case ms < 1000:
+		return fmt.Sprintf("%.0f ms", ms)
+	}
+	return fmt.Sprintf("%.2f s", d.Seconds())
 }
 
 func word(s verify.Status) string {

@@ -1,7 +1,10 @@
 package verify
 
 import (
+	"regexp"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"postern.dev/postern/internal/verify/lang"
 	"postern.dev/postern/internal/verify/sat"
@@ -31,11 +34,23 @@ func (q *query) checkAddress(of string, c *classes, chosen map[string]*class, m 
 	}
 	if local != nil {
 		clause = append(clause, local.v.Not())
-		if !local.fresh {
-			lits = append(lits, lang.Lit{Cond: lang.Prefix(local.text + "@")})
-		}
+		lits = append(lits, localLit(of, local)...)
 	}
-	s, r, blamed := q.find(lits, q.addressShape(of, domain), first, func(s string) (lang.Cond, bool) { return q.outsideParts(of, s, domain, local) })
+	clause = append(clause, q.partsRead(of)...)
+	if of == rcptTerm || domain != nil && domain.text != "" {
+		lits = append(lits, q.lifted(of)...)
+	}
+	tries := 0
+	s, r, blamed := q.find(lits, q.addressShape(of, domain), first, func(s string) (lang.Cond, bool) {
+		if c, out := q.outsideParts(of, s, domain, local); out {
+			return c, true
+		}
+		c, out := q.misreadParts(of, s)
+		if tries++; tries > maxMisread {
+			return c, false // what is found will not do: unknown
+		}
+		return c, out
+	})
 	if r == lang.None {
 		for _, i := range blamed {
 			if i < len(c.langs) {
@@ -73,11 +88,101 @@ func domainLit(of string, k *class) []lang.Lit {
 	return nil
 }
 
+// localLit says of an address what a class says of its local part.
+func localLit(of string, k *class) []lang.Lit {
+	switch {
+	case of == senderTerm && k.text == "" && !k.fresh:
+		return []lang.Lit{{Cond: lang.Equal("")}}
+	case !k.fresh:
+		return []lang.Lit{{Cond: lang.Prefix(k.text + "@")}}
+	case k.ends != "":
+		if c, ok := localSuffix(k.ends); ok {
+			return []lang.Lit{{Cond: c}}
+		}
+	}
+	return nil
+}
+
+// localSuffix is the condition on an address that its local part ends with s.
+func localSuffix(s string) (lang.Cond, bool) {
+	c, err := lang.Match(`(?s)` + regexp.QuoteMeta(s) + `@[^@]*\z`)
+	return c, err == nil && utf8.ValidString(s)
+}
+
+// lifted says of a whole address, not the null one, what globs say of its parts.
+func (q *query) lifted(of string) []lang.Lit {
+	var out []lang.Lit
+	for _, c := range q.terms {
+		if c.name != of+".domain" && c.name != of+".local" {
+			continue
+		}
+		for _, id := range c.langs {
+			g, isGlob := strings.CutPrefix(q.v.u.atoms[id].text, "g")
+			if !isGlob || strings.ContainsAny(g, "?@") || !utf8.ValidString(g) {
+				continue // ? is an octet, which no expression reads
+			}
+			parts := strings.Split(regexp.QuoteMeta(g), `\*`)
+			re := `(?s)\A` + strings.Join(parts, ".*") + `@[^@]*\z`
+			if c.name == of+".domain" {
+				re = `@` + strings.Join(parts, "[^@]*") + `\z`
+			}
+			if cond, err := lang.Match(re); err == nil {
+				out = append(out, lang.Lit{Cond: cond, Neg: !q.s.Value(q.atoms[id])})
+			}
+		}
+	}
+	return out
+}
+
+// partsRead negates what the solver says of the expressions on the parts of an
+// address: that there is no address may be due to them.
+func (q *query) partsRead(of string) []sat.Lit {
+	var out []sat.Lit
+	for _, c := range q.terms {
+		if c.name == of+".domain" || c.name == of+".local" {
+			for _, id := range c.langs {
+				out = append(out, q.negated(q.atoms[id]))
+			}
+		}
+	}
+	return out
+}
+
+// misread reports an expression on a part of an address that the solver has otherwise.
+func (q *query) misread(c *classes, s string) bool {
+	return slices.ContainsFunc(c.langs, func(id int32) bool {
+		l := q.signed(id)
+		return !l.Holds(s)
+	})
+}
+
+// maxMisread bounds the addresses that are tried where expressions read both a part
+// of an address and the whole: no automaton joins the two.
+const maxMisread = 24
+
+// misreadParts names the condition by which an address is not what the expressions on
+// its parts ask for.
+func (q *query) misreadParts(of, s string) (lang.Cond, bool) {
+	i := strings.LastIndexByte(s, '@')
+	for _, c := range q.terms {
+		switch {
+		case c.name == of+".domain" && q.misread(c, s[i+1:]):
+			if s == "" {
+				return lang.Equal(s), true
+			}
+			return lang.Suffix(s[i:]), true
+		case c.name == of+".local" && q.misread(c, s[:max(i, 0)]):
+			return lang.Equal(s), true
+		}
+	}
+	return lang.Cond{}, false
+}
+
 func (q *query) addressShape(of string, domain *class) []lang.Cond {
 	if of == senderTerm && (domain == nil || domain.text == "") {
-		return []lang.Cond{q.v.shapes.address} // the null reverse-path is one
+		return []lang.Cond{q.v.shapes.address, q.v.shapes.located} // the null reverse-path is one
 	}
-	return []lang.Cond{q.v.shapes.address, q.v.shapes.something}
+	return []lang.Cond{q.v.shapes.address, q.v.shapes.located, q.v.shapes.something}
 }
 
 // outsideParts names the condition by which an address falls out of the class that
@@ -94,8 +199,9 @@ func (q *query) outsideParts(of, s string, domain, local *class) (lang.Cond, boo
 			if cond, out := c.outside(d, domain); out && !c.taken[d] {
 				return cond, true
 			}
-		case c.name == of+".local" && local != nil && local.fresh && i > 0:
-			if c.taken[s[:i]] {
+		case c.name == of+".local" && local != nil && local.fresh:
+			l := s[:max(i, 0)]
+			if _, out := c.outside(l, local); out {
 				return lang.Equal(s), true
 			}
 		}

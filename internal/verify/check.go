@@ -22,7 +22,7 @@ type prover struct {
 }
 
 // shapes are what every value of some fields looks like.
-type shapes struct{ domain, local, address, value, something lang.Cond }
+type shapes struct{ domain, local, address, located, value, something lang.Cond }
 
 func newProver(p *policy.Program, o Options) *prover {
 	if o.Conflicts <= 0 {
@@ -33,7 +33,8 @@ func newProver(p *policy.Program, o Options) *prover {
 	}
 	v := &prover{p: p, top: p.Topology, o: o, u: newUniverse(), solver: sat.New(), insidePatterns: insidePatterns(p.Topology)}
 	something, _ := lang.Match(`(?s).`)
-	v.shapes = shapes{domain: lang.DomainShape(), local: lang.LocalShape(), address: lang.AddressShape(), value: lang.HeaderValueShape(), something: something}
+	located, _ := lang.Match(`(?s)\A(?:.+@[^@]*)?\z`) // no path has an empty local part
+	v.shapes = shapes{domain: lang.DomainShape(), local: lang.LocalShape(), address: lang.AddressShape(), located: located, value: lang.HeaderValueShape(), something: something}
 	return v
 }
 

@@ -77,7 +77,7 @@ func (q *query) classify(rel *relations) {
 
 // tie joins a term's classes and atoms.
 func (q *query) tie(c *classes) {
-	c.merge(len(c.langs) > 0)
+	c.merge(len(c.langs) > 0 || q.wholeRead(c.name))
 	where := map[int32][]sat.Lit{}
 	for i := range c.list {
 		k := &c.list[i]
@@ -161,6 +161,8 @@ func (c *classes) merge(apart bool) {
 			key = append(key, k.text...)
 		} else if apart {
 			key = append(append(key, '\x00'), k.ends...)
+		} else if k.text == "" && ofSender(c.name) {
+			key = append(key, '\x00') // the null reverse-path is like no other
 		}
 		if !seen[string(key)] {
 			seen[string(key)] = true
@@ -169,6 +171,18 @@ func (c *classes) merge(apart bool) {
 	}
 	c.list = out
 }
+
+// wholeRead reports the part of an address that conditions read as a whole too: its
+// constants are not alike then, whatever is asked of the part.
+func (q *query) wholeRead(name string) bool {
+	of, _, _ := strings.Cut(name, ".")
+	if of != senderTerm && of != rcptTerm {
+		return false
+	}
+	return slices.ContainsFunc(q.terms, func(c *classes) bool { return c.name == of+".address" })
+}
+
+func ofSender(name string) bool { return strings.HasPrefix(name, senderTerm+".") }
 
 // texts makes the classes of a text or a header: every constant that an atom names,
 // for every suffix a text that ends with it and is none of them, and one text that is
@@ -191,6 +205,9 @@ func (q *query) texts(c *classes) {
 			tails = append(tails, a.text)
 			enders[a.text] = append(enders[a.text], id)
 		}
+	}
+	if ofSender(c.name) && !strings.HasSuffix(c.name, ".address") {
+		names = append(names, "") // of the null reverse-path
 	}
 	names, tails = sortedSet(names), sortedSet(tails)
 	sort.SliceStable(tails, func(i, j int) bool { return len(tails[i]) > len(tails[j]) })
@@ -354,7 +371,7 @@ func inventions(name, tail string) []string {
 // few addresses that documents use.
 func (q *query) addresses(c *classes) {
 	var cuts []netip.Addr
-	for _, s := range []string{"198.51.100.7", "203.0.113.9", "192.0.2.5", "2001:db8::7", "0.0.0.0", "::"} {
+	for _, s := range []string{"198.51.100.7", "203.0.113.9", "192.0.2.5", "2001:db8::7", "0.0.0.0", "::", "::1:0:0:0"} {
 		cuts = append(cuts, netip.MustParseAddr(s))
 	}
 	holders := map[netip.Prefix][]int32{}
@@ -367,8 +384,8 @@ func (q *query) addresses(c *classes) {
 		}
 	}
 	for _, ip := range cuts {
-		if !ip.IsValid() || !c.within(ip) {
-			continue
+		if !ip.IsValid() || ip.Is4In6() || !c.within(ip) {
+			continue // an IPv4 address is never seen in that form
 		}
 		k := class{ip: ip}
 		for b := range bits {

@@ -198,6 +198,9 @@ func alike(a, b *policy.Filter) bool {
 
 func (d *differ2) compare(sc *scene, a, b *fate) {
 	diff := differ(a, b)
+	if !d.same && a.disposition == policy.Deliver && b.disposition == policy.Deliver {
+		diff = or(diff, unlike(a.inside, b.inside))
+	}
 	if diff.isFalse() {
 		return
 	}
@@ -215,16 +218,20 @@ func (d *differ2) compare(sc *scene, a, b *fate) {
 		}
 		hold = append(hold, or(kept...))
 	}
-	d.find(sc, hold, a.above, b.above)
+	d.find(sc, hold, a.above, b.above, func(o, n *policy.Decision) bool {
+		return o.Filter == a.filter && n.Filter == b.filter
+	})
 }
 
 const maxPairs = 50_000
 
-func (d *differ2) find(sc *scene, hold, fail, fail2 []*form) {
+// find lists a message for which hold and not fail, and whose decisions are the ones
+// that are looked for: another one would stand for another class.
+func (d *differ2) find(sc *scene, hold, fail, fail2 []*form, wanted func(o, n *policy.Decision) bool) {
 	r, _ := d.v.askBoth(sc, hold, fail, fail2, func(f *policy.Facts) bool {
 		o, _ := policy.Eval(d.old, f)
 		n, _ := policy.Eval(d.next, f)
-		if sameFate(&o, &n) {
+		if sameFate(&o, &n) || !wanted(&o, &n) {
 			return false
 		}
 		if len(d.changes) >= maxChanges {
@@ -248,15 +255,21 @@ func sameFate(a, b *policy.Decision) bool {
 // each fate on the other side.
 func (d *differ2) doors(a, b *scene, fa, fb []*fate) {
 	for _, f := range fa {
-		if f.disposition != policy.Refused {
-			d.find(a, []*form{f.cond, not(b.pre)}, f.above, nil)
+		if !f.likeDoor() {
+			d.find(a, []*form{f.cond, not(b.pre)}, f.above, nil, func(o, _ *policy.Decision) bool { return o.Filter == f.filter })
 		}
 	}
 	for _, f := range fb {
-		if f.disposition != policy.Refused {
-			d.find(b, []*form{f.cond, not(a.pre)}, f.above, nil)
+		if !f.likeDoor() {
+			d.find(b, []*form{f.cond, not(a.pre)}, f.above, nil, func(_, n *policy.Decision) bool { return n.Filter == f.filter })
 		}
 	}
 }
+
+// likeDoor reports a fate that comes to the same as being refused at the door.
+func (f *fate) likeDoor() bool { return f.disposition == policy.Refused && f.code == doorCode }
+
+// doorCode is the reply to what the door or the end of the list refuses.
+const doorCode = 550
 
 func union(a, b []string) []string { return sortedSet(append(append([]string(nil), a...), b...)) }

@@ -15,12 +15,23 @@ func (m *model) part(name string) string {
 	}
 	switch name {
 	case "rcpt.local", "sender.local", "rcpt.domain", "sender.domain":
-		if name == "sender.local" && m.texts["sender.domain"] == "" {
-			if _, known := m.texts["sender.domain"]; known {
-				return ""
+		if other := otherPart(name); other != "" {
+			if s, known := m.texts[other]; known && s == "" {
+				return "" // the null reverse-path has neither
 			}
 		}
 		return inventions(name, "")[0]
+	}
+	return ""
+}
+
+// otherPart names the sender's part beside one.
+func otherPart(name string) string {
+	switch name {
+	case "sender.local":
+		return "sender.domain"
+	case "sender.domain":
+		return "sender.local"
 	}
 	return ""
 }
@@ -83,16 +94,13 @@ func (m *model) plainCustomer(f *policy.Facts, c *policy.CustomerDef) {
 	if _, asked := m.texts["sender.domain"]; asked || len(c.Senders) == 0 {
 		return
 	}
-	for _, p := range c.Senders {
-		switch p.Kind {
-		case policy.MatchDomain:
-			f.Sender.Domain = p.Domain
-		case policy.MatchSuffix:
-			f.Sender.Domain = "mail" + p.Domain
-		case policy.MatchAddress:
-			f.Sender = p.Address
-		}
-		return
+	switch p := &c.Senders[0]; p.Kind {
+	case policy.MatchDomain:
+		f.Sender.Domain = p.Domain
+	case policy.MatchSuffix:
+		f.Sender.Domain = "mail" + p.Domain
+	case policy.MatchAddress:
+		f.Sender = p.Address
 	}
 }
 

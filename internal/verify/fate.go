@@ -1,10 +1,6 @@
 package verify
 
-import (
-	"strconv"
-
-	"postern.dev/postern/internal/policy"
-)
+import "postern.dev/postern/internal/policy"
 
 // fate is what a line of a list decides, as far as claims and comparisons look at
 // it. A pool and an inside host come with when they apply.
@@ -103,14 +99,14 @@ func after1(base []poolSet, when *form, pool string) []poolSet {
 // hosts gives the inside hosts that a delivery can go to, "" for the outside.
 func (v *prover) hosts(sc *scene, st *state) []poolSet {
 	var out []poolSet
-	var any []*form
+	var hosted []*form
 	for i := range v.top.Inside {
 		h := &v.top.Inside[i]
 		f := v.toHost(sc, st, h)
 		out = append(out, poolSet{f, h.Name})
-		any = append(any, f)
+		hosted = append(hosted, f)
 	}
-	return append(out, poolSet{not(or(any...)), ""})
+	return append(out, poolSet{not(or(hosted...)), ""})
 }
 
 // differ is the formula of "these two fates are not the same".
@@ -121,18 +117,24 @@ func differ(a, b *fate) *form {
 	if a.disposition != policy.Deliver {
 		return falsity()
 	}
-	var fs []*form
-	for _, p := range a.pools {
-		for _, q := range b.pools {
-			if p.pool != q.pool {
-				fs = append(fs, and(p.when, q.when))
-			}
-		}
-	}
+	fs := []*form{unlike(a.pools, b.pools)}
 	ra, rb := ends(a.rewrites), ends(b.rewrites)
 	for _, p := range ra {
 		for _, q := range rb {
 			if p.to != q.to {
+				fs = append(fs, and(p.when, q.when))
+			}
+		}
+	}
+	return or(fs...)
+}
+
+// unlike is the formula of "these two choices do not come to the same".
+func unlike(a, b []poolSet) *form {
+	var fs []*form
+	for _, p := range a {
+		for _, q := range b {
+			if p.pool != q.pool {
 				fs = append(fs, and(p.when, q.when))
 			}
 		}
@@ -151,9 +153,4 @@ func ends(rs []rewrite) []rewrite {
 		out = append(out, r)
 	}
 	return out
-}
-
-// label tells two fates apart in a list of changes.
-func (f *fate) label() string {
-	return f.filter + "\x00" + string(f.disposition) + "\x00" + strconv.Itoa(f.code)
 }

@@ -83,7 +83,9 @@ func (v *prover) handsTo(l *list, n int, h *policy.InsideHost) (answer, *policy.
 	ln := &l.lines[n]
 	for i := range ln.f.Do {
 		if a := &ln.f.Do[i]; a.Kind == policy.DoCopy && v.p.InsideFor(a.Rcpt) == h.Name {
-			return v.ask(l.sc, []*form{ln.cond}, l.finalsAbove(n), func(*policy.Facts) bool { return true })
+			if k, handed := v.copyLeak(l, n, a, v.p); handed {
+				return k.state, k.facts
+			}
 		}
 	}
 	if ln.f.Then == nil || ln.f.Then.Kind != policy.ThenDeliver {

@@ -309,8 +309,8 @@ func (q *query) occurrence(c *classes, id int32) (string, bool) {
 		case lang.Unknown:
 			return s, true // Eval has the last word
 		}
-		bad, any := q.forbidden(c, s)
-		if !any {
+		bad, broken := q.forbidden(c, s)
+		if !broken {
 			return s, true
 		}
 		a := &q.v.u.atoms[bad]

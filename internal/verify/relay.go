@@ -111,10 +111,10 @@ func accepts(k policy.FinalKind, o policy.Origin) bool {
 // relays proves that no stranger's message is relayed.
 func (v *prover) relays(r *report) {
 	if len(v.top.Customers)+len(v.top.Inside) > 0 {
-		r.assume(RelayForStrangers, "the peer address of a session is the client's own: no NAT or proxy in front shows one address for all")
+		r.assume(RelayForStrangers, "a session shows the client's own address: no NAT or proxy stands in front that makes strangers look like somebody else")
 	}
 	if len(v.top.Inside) > 0 {
-		r.assume(RelayForStrangers, "what an inside host is given for its domains ends there, but for hosts that resend (PV002)")
+		r.assume(RelayForStrangers, "an inside host keeps what it is given for its domains, but for those that resend (PV002)")
 	}
 	if len(v.top.Customers) > 0 {
 		r.assume(RelayForStrangers, "customers' passwords and networks are theirs alone")

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,10 +75,15 @@ func (r *reader) flag(x *policy.Field) *form {
 	return r.v.u.of(atom{term: r.v.u.termNamed("tls.on", sortFlag, false), kind: testFlag})
 }
 
-// free makes an atom of which nothing is known: each occurrence is its own, which
-// over-approximates and so cannot hide a leak.
+// free makes an atom of which nothing is known. The same condition has the same
+// answer, but where a filter above may have changed what it sees or the decision is
+// read: there each occurrence is its own, which over-approximates and so cannot hide
+// a leak. Positions tell nothing: two policies that are compared share them.
 func (r *reader) free(x policy.Expr) *form {
-	name := "free:" + x.Position().String()
+	name := "free:" + Spell(x)
+	if len(r.st.rewrites) > 0 || r.fate != nil {
+		name += " #" + strconv.Itoa(len(r.v.u.terms))
+	}
 	return r.v.u.of(atom{term: r.v.u.termNamed(name, sortFree, false), kind: testFree, expr: x})
 }
 
@@ -503,6 +509,9 @@ func (r *reader) pattern(x *policy.Call) *form {
 		case "glob":
 			s = strings.ToLower(s)
 		}
+	}
+	if s == "" && x.Func == "ends_with" {
+		return truth() // a dot alone, which is nothing in normal form
 	}
 	if k == kindAddress && x.Func == "ends_with" {
 		return r.addressSuffix(f.Name, s)

@@ -58,7 +58,7 @@ func sharedRanges() []shared {
 // trust checks that no network is trusted that others can send from. It looks at
 // the topology alone: what an address range stands for is not in the filters.
 func (v *prover) trust(r *report) {
-	r.assume(SharedTrust, "networks that customers or proxies are known by belong to one party each; the prover knows the ranges of some large providers only")
+	r.assume(SharedTrust, "each network that a customer or proxy is known by is one party's alone; of those that many share, only some large providers' are known here")
 	for i := range v.top.Customers {
 		c := &v.top.Customers[i]
 		for _, n := range c.Networks {
@@ -88,8 +88,12 @@ func (v *prover) trustNetwork(r *report, c *policy.CustomerDef, n netip.Prefix) 
 	}
 	for _, s := range sharedRanges() {
 		if p := netip.MustParsePrefix(s.net); p.Overlaps(n) {
+			how := "which holds"
+			if p.Bits() <= n.Bits() {
+				how = "which is in"
+			}
 			r.add(Finding{Code: SharedTrust, Severity: s.severity, Status: Open, Pos: c.Pos,
-				Message: fmt.Sprintf("customer %q is known by network %s, which holds %s: %s", c.Name, n, p, s.owner),
+				Message: fmt.Sprintf("customer %q is known by network %s, %s %s: %s", c.Name, n, how, p, s.owner),
 				Hint:    "whoever can send from there is this customer: give it users (AUTH) instead"})
 			return
 		}
@@ -140,7 +144,7 @@ func (v *prover) trustProxy(r *report, l *policy.Listener, n netip.Prefix) {
 
 // binding proves that a customer's envelope sender is of its own domains.
 func (v *prover) binding(r *report) {
-	r.assume(SenderBinding, "the envelope's sender is bound, and the null reverse-path is anybody's; header From is for DKIM and DMARC to bind")
+	r.assume(SenderBinding, "what is bound is the envelope's sender; the null reverse-path is anybody's, and header From is for DKIM and DMARC to bind")
 	for i := range v.top.Customers {
 		c := &v.top.Customers[i]
 		if len(c.Senders) == 0 {
@@ -182,7 +186,7 @@ func (v *prover) sharedSenders(r *report) {
 // that strangers write are read in every way by the session itself, which refuses
 // one unless every reading of it is acceptable.
 func (v *prover) readings(r *report) {
-	r.assume(AddressReadings, "a recipient is accepted only if every reading of it is (percent, bang, source route, quoted and double-@ forms); sessions see to it")
+	r.assume(AddressReadings, "a session takes an address only if every way to read it is acceptable (percent, bang, source route, quoted and double-@ forms)")
 	check := func(a policy.Address, pos policy.Pos, filter, what string) {
 		for _, other := range policy.ReadingsOf(a)[1:] {
 			if v.p.InsideFor(other) != "" || v.top.DeclaredSink(other) {

@@ -69,8 +69,8 @@ func (w *warner) look(i int, solve bool) {
 		case found, unknown:
 			return
 		}
-		any, _ := w.v.ask(l.sc, []*form{l.lines[n].cond}, nil, func(*policy.Facts) bool { return true })
-		past = past || any != none
+		other, _ := w.v.ask(l.sc, []*form{l.lines[n].cond}, nil, func(*policy.Facts) bool { return true })
+		past = past || other != none
 	}
 	w.dead[f.Name] = true
 	switch {
@@ -108,7 +108,7 @@ func (w *warner) possible(f *policy.Filter) bool {
 			}
 		}
 		c := (&reader{v: w.v, sc: &free, st: st}).cond(f.If)
-		if any, _ := w.v.ask(&free, []*form{c}, nil, func(*policy.Facts) bool { return true }); any != none {
+		if r, _ := w.v.ask(&free, []*form{c}, nil, func(*policy.Facts) bool { return true }); r != none {
 			return true
 		}
 	}

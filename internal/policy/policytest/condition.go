@@ -92,7 +92,11 @@ func (g *grower) sessionAtom() policy.Expr {
 // addressAtom reads the reverse-path or the recipient.
 func (g *grower) addressAtom() policy.Expr {
 	who := one(g.r, []string{"rcpt", "rcpt", "sender"})
-	switch g.r.IntN(10) {
+	switch g.r.IntN(12) {
+	case 9:
+		return g.textTest(one(g.r, []string{who, who + ".address"}))
+	case 10:
+		return binary(Field(one(g.r, []string{"sender", "sender.domain", "sender.local"})), g.equality(), Literal(""))
 	case 0, 1:
 		return binary(Field(who+".domain"), g.equality(), Literal(one(g.r, domains())))
 	case 2, 3:
@@ -118,6 +122,9 @@ func (g *grower) textTest(field string) policy.Expr {
 		kinds = 4
 	}
 	values := domains()
+	if field == "rcpt" || field == "sender" || strings.HasSuffix(field, ".address") {
+		values = []string{g.address().String(), g.address().String()}
+	}
 	if strings.HasSuffix(field, ".local") {
 		values = locals()
 	}

@@ -87,7 +87,7 @@ func headerNames() []string { return []string{"Subject", "X-Job", "X-A"} }
 func headerValues() []string { return []string{"1", "2", "Hello", "invoice 17", "INVOICE", ""} }
 
 func expressions() []string {
-	return []string{`(?i)invoice`, `invoice [0-9]+$`, `^Hello`, `(?i)hel+o|inv`, `[12]`, `^$`, `x*`, `aol\.com$`, `^(sales|bounce)`, `(?i:K)elvin|s`}
+	return []string{`(?i)invoice`, `invoice [0-9]+$`, `^Hello`, `(?i)hel+o|inv`, `[12]`, `^$`, `x*`, `aol\.com$`, `^(sales|bounce)`, `^a@[a-z]+\.`, `(?i:K)elvin|s`}
 }
 
 func globs() []string { return []string{"*.com", "a*", "*aol*", "?", "*", "10?"} }

@@ -1,0 +1,97 @@
+package verify_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/verify"
+)
+
+func bin(l policy.Expr, op policy.Op, r policy.Expr) policy.Expr {
+	return &policy.Binary{L: l, Op: op, R: r}
+}
+
+func is(n, s string) policy.Expr    { return bin(field(n), policy.Eq, lit(s)) }
+func isNot(n, s string) policy.Expr { return bin(field(n), policy.Ne, lit(s)) }
+
+func on(f, n string, v string) policy.Expr {
+	return &policy.Call{Func: f, Args: []policy.Expr{field(n), lit(v)}}
+}
+
+func oneOf(n string, vs ...string) policy.Expr {
+	l := &policy.List{}
+	for _, v := range vs {
+		l.Items = append(l.Items, lit(v))
+	}
+	return &policy.Call{Func: "in", Args: []policy.Expr{field(n), l}}
+}
+
+func relay(x policy.Expr) policy.Filter {
+	return policy.Filter{Name: "relay", If: x, Then: &policy.Final{Kind: policy.ThenDeliver}}
+}
+
+func refuse(x policy.Expr) policy.Filter {
+	return policy.Filter{Name: "refuse", If: x, Then: &policy.Final{Kind: policy.ThenReject, Code: 550}}
+}
+
+func box(local, domain string) policy.Address { return policy.Address{Local: local, Domain: domain} }
+
+// everything is a topology that accepts everything, so that one delivering filter relays.
+func everything() *policy.Topology {
+	return &policy.Topology{Hostname: "gw.esp.example", DefaultPool: "p", Pools: []policy.Pool{{Name: "p"}},
+		Listeners: []policy.Listener{{Name: "l", From: policy.FromStrangers}}, Accept: []policy.Pattern{{Kind: policy.MatchAll}}}
+}
+
+func stranger(from, to policy.Address) *policy.Facts {
+	return &policy.Facts{Listener: "l", Origin: policy.Stranger, Client: policy.Client{Address: netip.MustParseAddr("198.51.100.7")},
+		Sender: from, Rcpt: to, Now: time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC), Content: &policy.Content{Size: 1}}
+}
+
+// TestStrangerIsFound holds policies that once were called closed, or unknown, and
+// relay the message beside them.
+func TestStrangerIsFound(t *testing.T) {
+	a, v := box("a", "a.example"), box("v", "victim.example")
+	for _, c := range []struct {
+		name    string
+		message *policy.Facts
+		filters []policy.Filter
+		hard    bool // it may be unknown
+	}{
+		{"null sender beside a named local part", stranger(policy.Address{}, v), []policy.Filter{refuse(is("sender.local", "postmaster")), relay(is("sender", ""))}, false},
+		{"null sender whose local part is not", stranger(policy.Address{}, v), []policy.Filter{relay(both(is("sender.domain", ""), isNot("sender.local", "a")))}, false},
+		{"null sender by local part", stranger(policy.Address{}, v), []policy.Filter{relay(both(is("sender.local", ""), on("matches", "sender.address", "^$")))}, false},
+		{"null sender by expression", stranger(policy.Address{}, v), []policy.Filter{relay(both(on("matches", "sender.address", "^$"), isNot("sender.local", "a")))}, false},
+		{"null sender by length", stranger(policy.Address{}, v), []policy.Filter{relay(both(is("sender", ""), on("matches", "sender.local", "^$")))}, false},
+		{"suffix of a dot alone", stranger(a, v), []policy.Filter{relay(both(oneOf("rcpt.domain", "victim.example", "b.example"), bin(both(on("ends_with", "rcpt.domain", "."), is("rcpt.local", "v")), policy.Or, is("rcpt.local", "no"))))}, false},
+		{"suffix of a dot alone on an address", stranger(a, v), []policy.Filter{relay(both(oneOf("rcpt.domain", "victim.example", "b.example"), on("ends_with", "rcpt", ".")))}, false},
+		{"merged domains and an expression on the address", stranger(a, v), []policy.Filter{relay(both(oneOf("rcpt.domain", "a.example", "victim.example"), on("matches", "rcpt.address", `@victim\.example$`)))}, false},
+		{"merged local parts and an expression on the address", stranger(a, v), []policy.Filter{relay(both(oneOf("rcpt.local", "a", "v"), on("matches", "rcpt.address", `^v@`)))}, false},
+		{"suffix of a local part and an expression on the address", stranger(a, box("xzv", "victim.example")), []policy.Filter{relay(both(on("ends_with", "rcpt.local", "zv"), on("matches", "rcpt.address", `^[^@]{3}@`)))}, false},
+		{"an expression on the domain and one on the address", stranger(a, v), []policy.Filter{relay(both(on("matches", "rcpt.domain", `^v.*m\.e`), on("matches", "rcpt.address", `^[uv]@[^.]*\.example$`)))}, true},
+		{"local part with an at sign", stranger(a, box("x@y", "victim.example")), []policy.Filter{relay(both(on("ends_with", "rcpt", "@y@victim.example"), on("matches", "rcpt.local", "@")))}, false},
+		{"two comparisons of facts", stranger(a, v), []policy.Filter{refuse(bin(field("sender.domain"), policy.Eq, field("rcpt.domain"))), relay(bin(field("sender.local"), policy.Ne, field("rcpt.local")))}, false},
+		{"one comparison before and after a rewrite", stranger(a, box("v", "a.example")), []policy.Filter{
+			refuse(bin(field("sender.domain"), policy.Ne, field("rcpt.domain"))),
+			{Name: "to", If: lit(true), Do: []policy.Action{{Kind: policy.DoSetRcpt, Rcpt: box("w", "other.example")}}},
+			relay(bin(field("sender.domain"), policy.Ne, field("rcpt.domain")))}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, problems := policy.New(c.filters, nil, everything())
+			if p == nil {
+				t.Fatal(problems)
+			}
+			if d, _ := policy.Eval(p, c.message); d.Disposition != policy.Deliver {
+				t.Fatalf("the message is not relayed: %+v", d)
+			}
+			r := verify.Check(p, verify.Options{NoWarnings: true, NoRepairs: true})
+			if s := r.Claims[0].Status; s != verify.Open && !(c.hard && s == verify.Unknown) {
+				t.Errorf("%s is %s: %+v", r.Claims[0].Code, s, r.Findings)
+			}
+			if s := disagreement(p, r, byForce(p, []*policy.Facts{c.message})); s != "" && !c.hard {
+				t.Error(s)
+			}
+		})
+	}
+}
