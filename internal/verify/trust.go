@@ -89,7 +89,7 @@ func (v *prover) trustNetwork(r *report, c *policy.CustomerDef, n netip.Prefix) 
 	for _, s := range sharedRanges() {
 		if p := netip.MustParsePrefix(s.net); p.Overlaps(n) {
 			how := "which holds"
-			if p.Bits() <= n.Bits() {
+			if p.Bits() < n.Bits() {
 				how = "which is in"
 			}
 			r.add(Finding{Code: SharedTrust, Severity: s.severity, Status: Open, Pos: c.Pos,

@@ -13,7 +13,7 @@ listener "injection" {
   address = "10.0.0.5:25"
   from    = "customers"
 }
-customer "acme" { # want PV004 warn: this machine
+customer "acme" { # want PV004 warn: network 127.0.0.1/32, which is in 127.0.0.0/8: this machine
   networks = ["127.0.0.1"]
   senders  = ["news.acme.example"]
 }
