@@ -134,9 +134,9 @@ func (l *loader) file(name string, from hcl.Range) {
 		l.add(hcl.Range{Filename: name}, fmt.Sprintf("%s is larger than %d MiB", name, maxFile>>20), "")
 		return
 	}
-	if line, ok := tooDeep(src); ok {
-		at := hcl.Pos{Line: line, Column: 1}
-		l.add(hcl.Range{Filename: name, Start: at, End: at}, fmt.Sprintf("brackets are nested deeper than %d", maxDepth), "")
+	if f := scan(src); f != nil {
+		at := hcl.Pos{Line: f.line, Column: f.column}
+		l.add(hcl.Range{Filename: name, Start: at, End: at}, f.message, "")
 		return
 	}
 	f, ds := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
@@ -155,29 +155,6 @@ func cause(err error) string {
 		return s[i+2:]
 	}
 	return s
-}
-
-// tooDeep looks for nesting that would exhaust the parser's stack, before it runs.
-func tooDeep(src []byte) (line int, deep bool) {
-	depth, run := 0, 0
-	line = 1
-	for _, c := range src {
-		switch c {
-		case '\n':
-			line++
-			run = 0
-		case '(', '[', '{':
-			depth++
-		case ')', ']', '}':
-			depth = max(0, depth-1)
-		case '!', '-':
-			run++
-		}
-		if depth > maxDepth || run > 10*maxDepth {
-			return line, true
-		}
-	}
-	return 0, false
 }
 
 func topAttributes() []string {

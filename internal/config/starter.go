@@ -11,8 +11,8 @@ import (
 
 // Fmt gives a file in canonical format.
 func Fmt(src []byte) ([]byte, error) {
-	if line, deep := tooDeep(src); deep {
-		return nil, fmt.Errorf("line %d: brackets are nested deeper than %d", line, maxDepth)
+	if f := scan(src); f != nil {
+		return nil, fmt.Errorf("line %d: %s", f.line, f.message)
 	}
 	if _, ds := hclsyntax.ParseConfig(src, "", hcl.InitialPos); ds.HasErrors() {
 		d := ds.Errs()[0].(*hcl.Diagnostic)
