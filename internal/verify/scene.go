@@ -70,8 +70,26 @@ func (v *prover) customer() *scene {
 			pre = append(pre, or(not(v.u.setOf(who, c.Name)), null, v.matchAny(c.Senders, senderTerm)))
 		}
 	}
-	sc.pre = and(pre...)
+	sc.pre = and(append(pre, v.ways(who)...)...)
 	return sc
+}
+
+// ways says how a customer of the file comes: signed in where AUTH is offered, else
+// from one of its networks. Of those in the node's store nothing is known.
+func (v *prover) ways(who int32) []*form {
+	var auth []string
+	for _, l := range v.top.Listeners {
+		if l.Auth {
+			auth = append(auth, l.Name)
+		}
+	}
+	signedIn := v.u.setOf(v.u.termNamed("listener", sortText, false), auth...)
+	var out []*form
+	for i := range v.top.Customers {
+		c := &v.top.Customers[i]
+		out = append(out, or(not(v.u.setOf(who, c.Name)), signedIn, v.nets(c.Networks)))
+	}
+	return out
 }
 
 func (v *prover) allListeners() []string {
