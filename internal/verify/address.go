@@ -94,6 +94,9 @@ func localLit(of string, k *class) []lang.Lit {
 	case of == senderTerm && k.text == "" && !k.fresh:
 		return []lang.Lit{{Cond: lang.Equal("")}}
 	case !k.fresh:
+		if c, ok := localIs(k.text); ok {
+			return []lang.Lit{{Cond: c}}
+		}
 		return []lang.Lit{{Cond: lang.Prefix(k.text + "@")}}
 	case k.ends != "":
 		if c, ok := localSuffix(k.ends); ok {
@@ -106,6 +109,12 @@ func localLit(of string, k *class) []lang.Lit {
 // localSuffix is the condition on an address that its local part ends with s.
 func localSuffix(s string) (lang.Cond, bool) {
 	c, err := lang.Match(`(?s)` + regexp.QuoteMeta(s) + `@[^@]*\z`)
+	return c, err == nil && utf8.ValidString(s)
+}
+
+// localIs is the condition on an address that s is its local part: the last @ divides.
+func localIs(s string) (lang.Cond, bool) {
+	c, err := lang.Match(`\A` + regexp.QuoteMeta(s) + `@[^@]*\z`)
 	return c, err == nil && utf8.ValidString(s)
 }
 
@@ -172,7 +181,7 @@ func (q *query) misreadParts(of, s string) (lang.Cond, bool) {
 			}
 			return lang.Suffix(s[i:]), true
 		case c.name == of+".local" && q.misread(c, s[:max(i, 0)]):
-			return lang.Equal(s), true
+			return localCond(s, ""), true
 		}
 	}
 	return lang.Cond{}, false
@@ -200,11 +209,26 @@ func (q *query) outsideParts(of, s string, domain, local *class) (lang.Cond, boo
 				return cond, true
 			}
 		case c.name == of+".local" && local != nil && local.fresh:
-			l := s[:max(i, 0)]
-			if _, out := c.outside(l, local); out {
-				return lang.Equal(s), true
+			if tail, out := c.outsideTail(s[:max(i, 0)], local); out {
+				return localCond(s, tail), true
 			}
 		}
 	}
 	return lang.Cond{}, false
+}
+
+// localCond is the condition of an address to have the local part of s or, where tail
+// is given, one that ends with it.
+func localCond(s, tail string) lang.Cond {
+	i := strings.LastIndexByte(s, '@')
+	if i > 0 && tail != "" {
+		if c, ok := localSuffix(tail); ok {
+			return c
+		}
+	} else if i > 0 {
+		if c, ok := localIs(s[:i]); ok {
+			return c
+		}
+	}
+	return lang.Equal(s)
 }
