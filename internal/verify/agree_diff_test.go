@@ -58,7 +58,7 @@ func missing(old, next *policy.Program, listed []verify.Change, ms []*policy.Fac
 // nothing is relayed by what it mended, and the messages that it treats otherwise
 // are listed.
 func TestRepairsAgree(t *testing.T) {
-	rounds, repaired, partial, bad := soak(t, 150), 0, 0, 0
+	rounds, repaired, partial, bad := soak(t, 150, 3000), 0, 0, 0
 	for seed := range uint64(rounds) {
 		r := rand.New(rand.NewPCG(seed, 12))
 		p := policytest.Random(r, shape(seed)).Program
@@ -111,7 +111,7 @@ func repairWrong(p *policy.Program, fix *verify.Repair, r *rand.Rand) string {
 
 // TestDiffsAgree holds comparisons of random pairs against brute force.
 func TestDiffsAgree(t *testing.T) {
-	rounds, changed, cut, bad := soak(t, 200), 0, 0, 0
+	rounds, changed, cut, bad := soak(t, 200, 3000), 0, 0, 0
 	for seed := range uint64(rounds) {
 		r := rand.New(rand.NewPCG(seed, 13))
 		old := policytest.Random(r, shape(seed)).Program

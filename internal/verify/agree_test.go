@@ -14,14 +14,17 @@ import (
 	"postern.dev/postern/internal/verify"
 )
 
-// soak gives how many rounds a test runs: few by default, as many as the environment
-// says in POSTERN_SOAK.
-func soak(t *testing.T, few int) int {
+// soak gives how many rounds a test runs: few by default, many where POSTERN_SOAK is 1,
+// and as many as it says where it is another number.
+func soak(t *testing.T, few, many int) int {
 	t.Helper()
 	if s := os.Getenv("POSTERN_SOAK"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
 			t.Fatalf("POSTERN_SOAK: %v", err)
+		}
+		if n == 1 {
+			return many
 		}
 		return n
 	}
@@ -299,7 +302,7 @@ func replay(p *policy.Program, f *verify.Finding) string {
 // policy's own corners: what a message breaks is found, what is found is broken by
 // its witness, and it is unknown only where two facts are compared.
 func TestAgreement(t *testing.T) {
-	rounds := soak(t, 400)
+	rounds := soak(t, 400, 100_000)
 	open, closed, bad := 0, 0, 0
 	for seed := range uint64(rounds) {
 		r := rand.New(rand.NewPCG(seed, 11))

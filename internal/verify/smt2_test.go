@@ -28,7 +28,7 @@ func TestSolverAgrees(t *testing.T) {
 	if os.Getenv("CI") != "" {
 		few = 120
 	}
-	for seed := range uint64(soak(t, few)) {
+	for seed := range uint64(soak(t, few, 1000)) {
 		r := rand.New(rand.NewPCG(seed, 14))
 		p := policytest.Random(r, shape(seed)).Program
 		found := map[string]*verify.Finding{}
