@@ -122,6 +122,11 @@ func runStatus(ctx context.Context, e *env, args []string) error {
 	}
 	w := table(e)
 	fmt.Fprintf(w, "node\t%s\nversion\t%s\nup since\t%s\npolicy\t%s, %s, guard %s\n", s.Hostname, s.Version, stampTime(s.Started), s.Policy, count(s.Filters, "filter"), s.Guard)
+	waived := ""
+	if s.Waived > 0 {
+		waived = fmt.Sprintf(", %s waived", count(s.Waived, "finding"))
+	}
+	fmt.Fprintf(w, "proof\t%s%s\n", s.Proof, waived)
 	fmt.Fprintf(w, "listeners\t%s\nqueue\t%d waiting, %d held\nincidents\t%d open\n", strings.Join(s.Listeners, ", "), s.Waiting, s.Held, s.Incidents)
 	return w.Flush()
 }

@@ -17,6 +17,7 @@ import (
 
 	"postern.dev/postern/internal/incident"
 	"postern.dev/postern/internal/ledger"
+	"postern.dev/postern/internal/proof"
 	"postern.dev/postern/internal/queue"
 	"postern.dev/postern/internal/report"
 	"postern.dev/postern/internal/smtp"
@@ -177,6 +178,13 @@ func (a *App) status(*http.Request) (any, error) {
 	s := Status{Version: Version(), Hostname: g.cfg.Node.Hostname, Started: a.started, Policy: g.cfg.Version, Guard: string(g.cfg.Guard),
 		Filters: len(g.cfg.Program.Filters), Listeners: a.bound, Incidents: len(a.book.List(false))}
 	s.Waiting, s.Held = a.queue.Counts()
+	o := proof.Apply(g.proof.Result, g.cfg.Waivers, a.o.Now())
+	s.Proof = string(o.Status)
+	for _, w := range o.Waived {
+		if w != nil {
+			s.Waived++
+		}
+	}
 	return s, nil
 }
 

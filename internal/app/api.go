@@ -17,6 +17,8 @@ type (
 		Hostname  string    `json:"hostname"`
 		Started   time.Time `json:"started"`
 		Policy    string    `json:"policy"`
+		Proof     string    `json:"proof"`  // closed, open, unknown: with the waivers that have not ended
+		Waived    int       `json:"waived"` // findings
 		Guard     string    `json:"guard"`
 		Filters   int       `json:"filters"`
 		Listeners []string  `json:"listeners"`

@@ -312,9 +312,13 @@ func (q *query) occurrence(c *classes, id int32) (string, bool) {
 		s, r := lang.Find(lits, o)
 		switch r {
 		case lang.None:
-			var clause []sat.Lit
+			// There need be no occurrence at all: only with one is the rest a contradiction,
+			// even where it is one by itself, as with a glob of * that must not match.
+			clause := []sat.Lit{q.atoms[id].Not()}
 			for _, i := range lang.Core(lits, o) {
-				clause = append(clause, q.negated(q.atoms[ids[i]]))
+				if i > 0 {
+					clause = append(clause, q.negated(q.atoms[ids[i]]))
+				}
 			}
 			q.s.Add(clause...)
 			return "", false

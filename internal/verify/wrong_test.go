@@ -49,6 +49,15 @@ func stranger(from, to policy.Address) *policy.Facts {
 		Sender: from, Rcpt: to, Now: time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC), Content: &policy.Content{Size: 1}}
 }
 
+func inHeader(f, name, v string) policy.Expr {
+	return &policy.Call{Func: f, Args: []policy.Expr{&policy.Call{Func: "header", Args: []policy.Expr{lit(name)}}, lit(v)}}
+}
+
+func headed(f *policy.Facts, name, value string) *policy.Facts {
+	f.Content.Headers = append(f.Content.Headers, policy.HeaderField{Name: name, Value: value})
+	return f
+}
+
 // TestStrangerIsFound holds policies that once were called closed, or unknown, and
 // relay the message beside them.
 func TestStrangerIsFound(t *testing.T) {
@@ -59,6 +68,10 @@ func TestStrangerIsFound(t *testing.T) {
 		filters []policy.Filter
 		hard    bool // it may be unknown
 	}{
+		{"no occurrence of a header that a glob would match whatever it is", headed(stranger(a, v), "x-a", "1"), []policy.Filter{
+			refuse(inHeader("glob", "Subject", "*")),
+			relay(bin(bin(inHeader("matches", "Subject", `aol\.com$`), policy.And, inHeader("matches", "X-Job", "x*")), policy.Or, inHeader("matches", "X-A", "x*"))),
+		}, false},
 		{"null sender beside a named local part", stranger(policy.Address{}, v), []policy.Filter{refuse(is("sender.local", "postmaster")), relay(is("sender", ""))}, false},
 		{"null sender whose local part is not", stranger(policy.Address{}, v), []policy.Filter{relay(both(is("sender.domain", ""), isNot("sender.local", "a")))}, false},
 		{"null sender by local part", stranger(policy.Address{}, v), []policy.Filter{relay(both(is("sender.local", ""), on("matches", "sender.address", "^$")))}, false},
