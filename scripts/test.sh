@@ -19,9 +19,26 @@ awk '
 	END { printf "%d passed, %d failed, %d skipped\n", pass, fail, skip }
 ' "$out"
 if [ $status -ne 0 ]; then
-	# What failed, in the words of the tests.
-	sed -n 's/.*"Action":"output".*"Output":"\(.*\)"}$/\1/p' "$out" | sed 's/\\n$//; s/\\t/\t/g; s/\\"/"/g; s/\\u003c/</g; s/\\u003e/>/g' |
-		grep -v -E '^(=== |--- PASS|PASS|ok )' | tail -n 200
+	# What failed, in the words of the tests that failed, the end of each.
+	awk '
+		function field(name,   m) {
+			if (!match($0, "\"" name "\":\"[^\"]*\"")) return ""
+			m = substr($0, RSTART, RLENGTH)
+			return substr(m, length(name) + 5, length(m) - length(name) - 5)
+		}
+		/"Action":"output"/ {
+			key = field("Package") " " field("Test")
+			text = $0
+			sub(/.*"Output":"/, "", text)
+			sub(/"}$/, "", text)
+			said[key, ++lines[key]] = text
+		}
+		/"Action":"fail"/ {
+			key = field("Package") " " field("Test")
+			print "\\n=== failed: " key
+			for (k = lines[key] > 80 ? lines[key] - 79 : 1; k <= lines[key]; k++) print said[key, k]
+		}
+	' "$out" | sed 's/\\n/\n/g; s/\\t/\t/g; s/\\"/"/g; s/\\u003c/</g; s/\\u003e/>/g' | grep -v '^$' | cut -c1-500
 	grep -v '^{' "$out" | tail -n 50
 fi
 exit $status
