@@ -3,7 +3,7 @@ GO      ?= go
 BIN     := bin/postern
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -X postern.dev/postern/internal/app.version=$(VERSION)
-FUZZ    ?= 20000x
+FUZZ    ?= 3s
 ROUNDS  ?= 40
 
 .PHONY: all build demo test unit race both fuzz e2e lint tools needs generate soak bench clean install
