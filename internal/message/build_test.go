@@ -182,6 +182,7 @@ func TestBuildDSNUnicode(t *testing.T) {
 // FuzzBuildDSN builds from whatever peers say, and reads it back.
 func FuzzBuildDSN(f *testing.F) {
 	f.Add("550 no", "bob@aol.example", "rfc822;bob@aol.example", "env", "b", original(), uint8(0))
+	f.Add("550 no", "bob@aol.example", "\xf5tf-8;x", "", "b", []byte{}, uint8(0))
 	f.Add("550\r\n\r\n--b--", "j\u00f6rg@aol.example", "utf-8;x", "", "", []byte("--b\r\n\xff"), uint8(7))
 	f.Fuzz(func(t *testing.T, diagnostic, final, orcpt, env, boundary string, returned []byte, flags uint8) {
 		d := dsn()

@@ -193,7 +193,7 @@ func originalRecipient(orcpt string, global bool) string {
 	if !ok {
 		kind, value = "rfc822", orcpt
 	}
-	kind = strings.ToLower(strings.TrimSpace(kind))
+	kind = strings.ToLower(strings.TrimSpace(asciiOnly(kind)))
 	if kind == "utf-8" {
 		return typedAddress(unescapeUnicode(value), global)
 	}
