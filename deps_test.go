@@ -25,10 +25,11 @@ internal/verify: internal/policy internal/verify/sat internal/verify/lang
 internal/spool: internal/smtp
 internal/spool/faultfs: internal/spool
 internal/ledger: internal/smtp internal/policy
-internal/config: internal/smtp internal/policy internal/verify
+internal/config: internal/smtp internal/policy internal/verify internal/shaping
 internal/proof: internal/smtp internal/policy internal/verify internal/config
 internal/egress: internal/smtp
-internal/queue: internal/smtp internal/policy internal/message internal/stamp internal/spool internal/ledger internal/egress
+internal/shaping: internal/smtp
+internal/queue: internal/smtp internal/policy internal/message internal/stamp internal/spool internal/ledger internal/egress internal/shaping
 internal/report: internal/smtp internal/message internal/stamp internal/ledger internal/mailauth
 internal/incident: internal/smtp internal/ledger internal/report
 internal/gateway: internal/smtp internal/message internal/stamp internal/policy internal/spool internal/ledger
