@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sort"
 	"time"
 
@@ -55,6 +54,8 @@ func runCheck(ctx context.Context, e *env, args []string) error {
 	if n := chosen(*asJSON, *asSARIF, *asSMT2); n > 1 || n == 1 && (c.repair || c.replay) {
 		return usagef("check prints -json, or -sarif, or -smt2, or does -repair and -replay")
 	}
+	stop := endAtOnce(ctx)
+	defer stop()
 	c.cfg, c.diags = config.Load(c.path, config.Options{})
 	if *asSMT2 {
 		return c.smt2()
@@ -62,6 +63,7 @@ func runCheck(ctx context.Context, e *env, args []string) error {
 	if c.cfg != nil {
 		c.prove()
 	}
+	stop()
 	switch {
 	case *asJSON:
 		return c.json()
@@ -233,15 +235,11 @@ func (c *checking) store(first *config.Config, edited map[string][]byte) error {
 		}
 		names = append(names, n)
 	}
+	if err := proof.Store(edited); err != nil {
+		return &exitError{code: exitUsage, text: err.Error()}
+	}
 	sort.Strings(names)
-	for i, n := range names {
-		target, err := filepath.EvalSymlinks(n)
-		if err == nil {
-			err = replaceFile(target, edited[n])
-		}
-		if err != nil {
-			return &exitError{code: exitUsage, text: err.Error(), hint: fmt.Sprintf("written so far: %v", names[:i])}
-		}
+	for _, n := range names {
 		fmt.Fprintf(c.e.stdout, "%s is written\n", n)
 	}
 	return nil
