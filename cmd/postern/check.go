@@ -33,6 +33,8 @@ type checking struct {
 	repair bool
 	replay bool
 	quiet  bool
+
+	unplayed int // witnesses that could not be played
 }
 
 func runCheck(ctx context.Context, e *env, args []string) error {
@@ -93,6 +95,8 @@ func (c *checking) prove() {
 // exit is the exit status as an error that prints nothing.
 func (c *checking) exit() error {
 	switch {
+	case c.unplayed > 0:
+		return &exitError{code: exitUsage, text: fmt.Sprintf("%s could not be played", count(c.unplayed, "session"))}
 	case c.o == nil || c.o.Status == verify.Unknown:
 		return &exitError{code: exitUsage}
 	case c.o.Status == verify.Open:
@@ -183,6 +187,10 @@ func (c *checking) playAll(ctx context.Context) error {
 			fmt.Fprintf(c.e.stdout, "    %s\n", line)
 		}
 		fmt.Fprintf(c.e.stdout, "  %s\n\n", r.Verdict())
+		if r.Skipped != "" {
+			c.unplayed++
+			continue
+		}
 		if !r.Confirmed {
 			return &exitError{code: exitUsage, text: "the gateway does not do what the prover says", hint: "please report it: this is a fault in Postern"}
 		}
