@@ -156,15 +156,14 @@ func (s *setting) authentication() string {
 		return is
 	}
 	spf, dkim, dmarc := want("spf", c.SPF), want("dkim", c.DKIM), want("dmarc", c.DMARC)
-	if dmarc == "pass" && spf != "pass" && dkim != "pass" {
-		switch {
-		case dkim == anything:
-			dkim = "pass"
-		case spf == anything:
-			spf = "pass"
-		default:
-			return fmt.Sprintf("DMARC cannot pass where SPF gives %s and DKIM %s", spf, dkim)
-		}
+	switch {
+	case dmarc != "pass":
+	case dkim == anything:
+		dkim = "pass" // the author's own domain can always sign
+	case dkim != "pass" && spf == anything:
+		spf = "pass"
+	case dkim != "pass" && spf != "pass":
+		return fmt.Sprintf("DMARC cannot pass where SPF gives %s and DKIM %s", spf, dkim)
 	}
 	content := *c
 	s.facts.Content = &content
