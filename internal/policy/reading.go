@@ -1,6 +1,9 @@
 package policy
 
-import "slices"
+import (
+	"hash/maphash"
+	"slices"
+)
 
 // reading is what a message's content means to one Program: it is the same for every
 // recipient.
@@ -27,33 +30,46 @@ func (w *walk) content() []int32 {
 	return w.seen
 }
 
+// readContent appends the buckets that the content makes true, each once.
 func (x *index) readContent(c *Content, out []int32) []int32 {
-	for _, t := range [...]struct {
-		d dim
-		s string
-	}{{dimSPF, c.SPF}, {dimDKIM, c.DKIM}, {dimDMARC, c.DMARC}} {
-		if b, ok := x.exact[t.d][t.s]; ok {
-			out = append(out, b)
-		}
-	}
+	out = x.readText(dimSPF, c.SPF, out)
+	out = x.readText(dimDKIM, c.DKIM, out)
+	out = x.readText(dimDMARC, c.DMARC, out)
 	if len(x.headers) == 0 {
 		return out
 	}
 	for i := range c.Headers {
-		h := x.headers[c.Headers[i].Name]
-		if h == nil {
-			continue
-		}
-		if h.present >= 0 {
-			out = append(out, h.present)
-		}
-		if b, ok := h.is[c.Headers[i].Value]; ok {
-			out = append(out, b)
-		}
-		if h.contains != nil {
-			out = h.contains.scan(c.Headers[i].Value, out)
-		}
+		out = x.readHeader(&c.Headers[i], out)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+func (x *index) readText(d dim, s string, out []int32) []int32 {
+	if x.has(d) {
+		if b := x.table.get(textKey(d, maphash.String(x.table.seed, s))); b >= 0 {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+func (x *index) readHeader(f *HeaderField, out []int32) []int32 {
+	n := x.table.get(textKey(dimHeader, maphash.String(x.table.seed, f.Name)))
+	if n < 0 {
+		return out
+	}
+	h := &x.headers[n]
+	if h.present >= 0 {
+		out = append(out, h.present)
+	}
+	if h.is {
+		if b := x.table.get(valueKey(n, maphash.String(x.table.seed, f.Value))); b >= 0 {
+			out = append(out, b)
+		}
+	}
+	if h.contains != nil {
+		out = h.contains.scan(f.Value, out)
+	}
+	return out
 }

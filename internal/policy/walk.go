@@ -9,6 +9,8 @@ type walk struct {
 	plain   bool // every filter; no index
 	part    int
 	last    int32
+	sign    uint32  // of the message: the bits of its atoms
+	found   []int32 // buckets
 	heap    []run
 	seen    []int32 // buckets of the content, where it was not read before
 	grid    gridWalk
@@ -16,9 +18,8 @@ type walk struct {
 
 // run is what is left of a bucket.
 type run struct {
-	head int32
-	rest []int32
-	mask uint64
+	head    int32 // filter
+	at, end int32 // in index.filed: the filters after it
 }
 
 // begin starts at the top of the list.
@@ -45,9 +46,8 @@ func (w *walk) next() int {
 		return w.nextInGrid()
 	}
 	for len(w.heap) > 0 {
-		top := &w.heap[0]
-		i := top.head
-		w.advance(top)
+		i := w.heap[0].head
+		w.advance()
 		if i > w.last {
 			w.last = i
 			return int(i)
@@ -71,104 +71,37 @@ func (w *walk) gather() {
 	}
 	x := w.index
 	w.part = x.partitions.of(w.env.facts)
+	w.found = w.found[:0]
+	w.lookUp()
 	if x.grid != nil {
-		w.grid.found = w.grid.found[:0]
-		w.lookUp()
-		w.startGrid(w.part)
+		w.startGrid()
 		return
 	}
-	w.heap = w.heap[:0]
-	w.push(x.always[w.part], ^uint64(0))
-	if w.env.facts.Content == nil {
-		w.push(x.late, 1<<w.part)
+	w.sign = 0
+	for _, b := range w.found {
+		w.sign |= x.filed[b].sign
 	}
-	w.lookUp()
+	w.heap = w.heap[:0]
+	if w.env.facts.Content == nil {
+		w.sign |= x.lateSign
+		w.push(x.late)
+	}
+	w.push(x.always[w.part])
+	for _, b := range w.found {
+		w.push(b)
+	}
 	for i := len(w.heap)/2 - 1; i >= 0; i-- {
 		w.down(i)
 	}
 }
 
-// lookUp pushes the buckets whose atoms are true.
-func (w *walk) lookUp() {
-	x, e := w.index, &w.env
-	f := e.facts
-	w.domain(dimRcptDomain, e.rcpt.Domain)
-	w.domain(dimSenderDomain, f.Sender.Domain)
-	w.domain(dimClientName, f.Client.Name)
-	w.text(dimHelo, f.Client.Helo)
-	w.text(dimRcptLocal, e.rcpt.Local)
-	w.text(dimSenderLocal, f.Sender.Local)
-	w.text(dimCustomer, f.Customer)
-	w.text(dimAuth, f.AuthUser)
-	w.mailbox(dimRcpt, e.rcpt)
-	w.mailbox(dimSender, f.Sender)
-	for i := x.networks.innermost(f.Client.Address.Unmap()); i >= 0; i = x.networks.nets[i].outer {
-		w.hit(x.networks.nets[i].bucket)
-	}
-	for _, t := range e.tags {
-		w.text(dimTag, t)
-	}
-	for _, t := range e.maybeTags {
-		w.text(dimTag, t)
-	}
-	if f.Content == nil {
+// push adds a bucket, from the first filter below the last that can apply.
+func (w *walk) push(bucket int32) {
+	head := &w.index.filed[bucket]
+	if head.mask>>w.part&1 == 0 {
 		return
 	}
-	for _, b := range w.content() {
-		w.hit(b)
-	}
-}
-
-func (w *walk) text(d dim, s string) {
-	if m := w.index.exact[d]; m != nil {
-		if b, ok := m[s]; ok {
-			w.hit(b)
-		}
-	}
-}
-
-func (w *walk) mailbox(d dim, a Address) {
-	if m := w.index.address[d]; m != nil {
-		if b, ok := m[a]; ok {
-			w.hit(b)
-		}
-	}
-}
-
-// domain looks up a domain, and those suffixes of it that begin with a dot and have
-// as many dots as some suffix of the policy.
-func (w *walk) domain(d dim, s string) {
-	w.text(d, s)
-	x := w.index
-	if x.suffixes[d] == nil {
-		return
-	}
-	dots := 0
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i] != '.' {
-			continue
-		}
-		if dots++; x.dots[d]>>min(dots, 63)&1 == 0 {
-			continue
-		}
-		if b, ok := x.suffixes[d][s[i:]]; ok {
-			w.hit(b)
-		}
-	}
-}
-
-// hit takes a bucket whose atom is true.
-func (w *walk) hit(bucket int32) {
-	if w.index.grid != nil {
-		w.grid.found = append(w.grid.found, bucket)
-		return
-	}
-	w.push(w.index.buckets[bucket], 1<<w.part)
-}
-
-// push adds a bucket, from the first filter below the last that is in the partition.
-func (w *walk) push(bucket []int32, mask uint64) {
-	r := run{rest: bucket, mask: mask}
+	r := run{at: bucket + 1, end: bucket + 1 + head.filter}
 	if w.step(&r) {
 		w.heap = append(w.heap, r)
 	}
@@ -176,9 +109,10 @@ func (w *walk) push(bucket []int32, mask uint64) {
 
 // step moves a run to its next filter.
 func (w *walk) step(r *run) bool {
-	for k, i := range r.rest {
-		if i > w.last && w.index.masks[i]&r.mask != 0 {
-			r.head, r.rest = i, r.rest[k+1:]
+	left := w.index.filed[r.at:r.end]
+	for k := range left {
+		if e := &left[k]; e.sign&^w.sign == 0 && e.mask>>w.part&1 != 0 && e.filter > w.last {
+			r.head, r.at = e.filter, r.at+int32(k)+1
 			return true
 		}
 	}
@@ -186,8 +120,8 @@ func (w *walk) step(r *run) bool {
 }
 
 // advance moves the first run on and restores the heap.
-func (w *walk) advance(top *run) {
-	if !w.step(top) {
+func (w *walk) advance() {
+	if !w.step(&w.heap[0]) {
 		n := len(w.heap) - 1
 		w.heap[0] = w.heap[n]
 		w.heap = w.heap[:n]
