@@ -36,7 +36,7 @@ func (p *Program) decide(f *Facts, w *walk, d *Decision) Trace {
 	var trace Trace
 	for i := w.next(); i < len(p.rules); i = w.next() {
 		r := &p.rules[i]
-		result := r.holds(&w.env)
+		result := p.code.holds(&w.env, r.at)
 		trace = w.note(trace, i, result)
 		switch result {
 		case No:
@@ -94,7 +94,7 @@ func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
 	var first *Decision
 	for i := w.next(); i < len(p.rules); i = w.next() {
 		r := &p.rules[i]
-		result := r.holds(&w.env)
+		result := p.code.holds(&w.env, r.at)
 		if result == No {
 			continue
 		}
@@ -154,7 +154,8 @@ func (e *env) apply(f *Filter, d *Decision, p *Program) (changed bool) {
 			d.Effects.Copies = append(d.Effects.Copies, Copy{Filter: f.Name, Rcpt: a.Rcpt, Inside: p.InsideFor(a.Rcpt)})
 		case DoSetRcpt:
 			d.Rcpt, d.Rewritten = a.Rcpt, true
-			e.rcpt, changed = a.Rcpt, true
+			e.setRcpt(a.Rcpt)
+			changed = true
 		}
 	}
 	return changed
@@ -168,7 +169,8 @@ func (e *env) maybe(f *Filter) (changed bool) {
 			e.maybeTags = append(e.maybeTags, f.Do[i].Text)
 			changed = true
 		case DoSetRcpt:
-			e.rcptUnknown, changed = true, true
+			e.lacks |= lackRcpt
+			changed = true
 		}
 	}
 	return changed
@@ -261,11 +263,17 @@ func (d *Decision) refuse(code int, enhanced [3]int, text string) {
 
 // Holds reports whether an assert holds for one decision, by index into Asserts.
 func (p *Program) Holds(assert int, f *Facts, d *Decision) Result {
-	return p.asserts[assert](&env{facts: f, rcpt: d.Rcpt, decision: d, tags: d.Effects.Tags})
+	var e env
+	e.reset(f, p.code.seed)
+	e.setRcpt(d.Rcpt)
+	e.decision, e.tags = d, d.Effects.Tags
+	return p.code.holds(&e, p.asserts[assert])
 }
 
 // Applies gives one filter's answer about a message by itself, by index into
 // Filters: the recipient as it came, and no tags.
 func (p *Program) Applies(filter int, f *Facts) Result {
-	return p.rules[filter].holds(&env{facts: f, rcpt: f.Rcpt})
+	var e env
+	e.reset(f, p.code.seed)
+	return p.code.holds(&e, p.rules[filter].at)
 }

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"hash/maphash"
 	"slices"
 	"strings"
 )
@@ -28,8 +27,8 @@ type named struct {
 	value  int32
 }
 
-// file chooses the shape and fills it.
-func (f *filing) file(gridFrom float64) {
+// file chooses the shape and fills it; false where the seed will not do.
+func (f *filing) file(gridFrom float64) bool {
 	f.cost = f.costs()
 	f.filed = make([][]int32, len(f.atoms))
 	var always, late []int32
@@ -54,11 +53,7 @@ func (f *filing) file(gridFrom float64) {
 		f.late = f.bucket(0, late)
 		f.name(func(atom int) int32 { return f.bucket(f.signs[atom], f.filed[atom]) })
 	}
-	f.table = newTable(f.values(), func(seed maphash.Seed, i int) uint64 {
-		n := &f.named[i]
-		return f.key(seed, n.atom, n.header)
-	})
-	f.index.networks.seed = networkSeed(f.table.seed)
+	return f.table.fill(f.values(), func(i int) uint64 { return f.key(f.named[i].atom, f.named[i].header) })
 }
 
 // put files a filter under atoms; late where one of them is of the content.

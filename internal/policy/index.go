@@ -49,9 +49,11 @@ type headerIndex struct {
 }
 
 // newIndex builds the index of a compiled policy; as a grid where the buckets would
-// let more than gridFrom filters through.
+// let more than gridFrom filters through. It is nil, by a chance not worth counting
+// on, where another seed is wanted.
 func newIndex(p *Program, gridFrom float64) *index {
 	x := &index{program: p, partitions: newPartitions(p.Topology), applied: make(Trace, len(p.rules))}
+	x.table.seed, x.networks.seed = p.code.seed, maphash.String(p.code.seed, "network")
 	f := filing{index: x, needs: needs{ids: map[atom]int32{}}, masks: make([]uint64, len(p.rules)), wanted: make([]need, len(p.rules))}
 	for i := range p.rules {
 		condition := p.rules[i].filter.If
@@ -60,24 +62,28 @@ func newIndex(p *Program, gridFrom float64) *index {
 		f.wanted[i] = f.of(condition, true)
 		x.applied[i] = p.rules[i].step(Yes)
 	}
-	f.file(gridFrom)
+	if !f.file(gridFrom) {
+		return nil
+	}
 	x.walks.New = func() any { return &walk{index: x, program: p} }
 	return x
 }
 
+func (x *index) hash(s string) uint64 { return maphash.String(x.table.seed, s) }
+
 // key gives an atom's key in the table.
-func (x *index) key(seed maphash.Seed, a *atom, header int32) uint64 {
+func (x *index) key(a *atom, header int32) uint64 {
 	switch a.dim {
 	case dimNet:
-		return networkKey(networkSeed(seed), a.net.Addr(), a.net.Bits())
+		return networkKey(x.networks.seed, a.net.Addr(), a.net.Bits())
 	case dimRcpt, dimSender:
-		return mailboxKey(a.dim, maphash.String(seed, a.name), maphash.String(seed, a.text))
+		return mailboxKey(a.dim, x.hash(a.name), x.hash(a.text))
 	case dimHeader:
-		return textKey(dimHeader, maphash.String(seed, a.name))
+		return textKey(dimHeader, x.hash(a.name))
 	case dimHeaderIs:
-		return valueKey(header, maphash.String(seed, a.text))
+		return valueKey(header, x.hash(a.text))
 	}
-	return textKey(a.dim, maphash.String(seed, a.text))
+	return textKey(a.dim, x.hash(a.text))
 }
 
 // has reports whether the table has atoms of a dim.

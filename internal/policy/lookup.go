@@ -1,21 +1,28 @@
 package policy
 
-import "hash/maphash"
+import "math/bits"
+
+// early is the texts that are known from the envelope.
+const early = 1<<dimRcptDomain | 1<<dimSenderDomain | 1<<dimClientName | 1<<dimHelo |
+	1<<dimRcptLocal | 1<<dimSenderLocal | 1<<dimCustomer | 1<<dimAuth
 
 // lookUp finds the buckets whose atoms are true.
 func (w *walk) lookUp() {
 	x, e := w.index, &w.env
 	f := e.facts
-	w.domain(dimRcptDomain, e.rcpt.Domain)
-	w.domain(dimSenderDomain, f.Sender.Domain)
-	w.domain(dimClientName, f.Client.Name)
-	w.text(dimHelo, f.Client.Helo)
-	w.text(dimRcptLocal, e.rcpt.Local)
-	w.text(dimSenderLocal, f.Sender.Local)
-	w.text(dimCustomer, f.Customer)
-	w.text(dimAuth, f.AuthUser)
-	w.mailbox(dimRcpt, e.rcpt)
-	w.mailbox(dimSender, f.Sender)
+	for left := x.dims & early; left != 0; left &= left - 1 {
+		d := dim(bits.TrailingZeros32(left))
+		w.hit(textKey(d, e.hash(d)))
+		if d < domainDims && x.dots[d] != 0 {
+			w.suffixes(d, e.text(d))
+		}
+	}
+	if x.has(dimRcpt) {
+		w.hit(mailboxKey(dimRcpt, e.hash(dimRcptLocal), e.hash(dimRcptDomain)))
+	}
+	if x.has(dimSender) {
+		w.hit(mailboxKey(dimSender, e.hash(dimSenderLocal), e.hash(dimSenderDomain)))
+	}
 	if x.has(dimNet) {
 		a := f.Client.Address.Unmap()
 		for _, n := range x.networks.lengths(a) {
@@ -42,24 +49,14 @@ func (w *walk) hit(key uint64) {
 
 func (w *walk) text(d dim, s string) {
 	if x := w.index; x.has(d) {
-		w.hit(textKey(d, maphash.String(x.table.seed, s)))
+		w.hit(textKey(d, x.hash(s)))
 	}
 }
 
-func (w *walk) mailbox(d dim, a Address) {
-	if x := w.index; x.has(d) {
-		w.hit(mailboxKey(d, maphash.String(x.table.seed, a.Local), maphash.String(x.table.seed, a.Domain)))
-	}
-}
-
-// domain looks up a domain, and those suffixes of it that begin with a dot and have
-// as many dots as some suffix of the policy.
-func (w *walk) domain(d dim, s string) {
-	w.text(d, s)
+// suffixes looks up those suffixes of a domain that begin with a dot and have as many
+// dots as some suffix of the policy.
+func (w *walk) suffixes(d dim, s string) {
 	wanted := w.index.dots[d]
-	if wanted == 0 {
-		return
-	}
 	dots := 0
 	for i := len(s) - 1; i >= 0; i-- {
 		if s[i] != '.' {

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"hash/maphash"
 	"net/netip"
 	"slices"
 )
@@ -9,8 +8,8 @@ import (
 // networkIndex tells how long the networks are that an address is looked up in: as
 // many look-ups as there are lengths, and few lists have more than a handful.
 type networkIndex struct {
-	seed   uint64
-	v4, v6 []int // lengths, in bits
+	seed   uint64 // of the keys
+	v4, v6 []int  // lengths, in bits
 }
 
 func (x *networkIndex) add(p netip.Prefix) {
@@ -22,9 +21,6 @@ func (x *networkIndex) add(p netip.Prefix) {
 		*to = append(*to, p.Bits())
 	}
 }
-
-// networkSeed is the part of a table's seed that goes into the keys of networks.
-func networkSeed(s maphash.Seed) uint64 { return maphash.String(s, "network") }
 
 // lengths gives those that the networks around an address can have.
 func (x *networkIndex) lengths(a netip.Addr) []int {

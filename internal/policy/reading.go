@@ -1,9 +1,6 @@
 package policy
 
-import (
-	"hash/maphash"
-	"slices"
-)
+import "slices"
 
 // reading is what a message's content means to one Program: it is the same for every
 // recipient.
@@ -47,7 +44,7 @@ func (x *index) readContent(c *Content, out []int32) []int32 {
 
 func (x *index) readText(d dim, s string, out []int32) []int32 {
 	if x.has(d) {
-		if b := x.table.get(textKey(d, maphash.String(x.table.seed, s))); b >= 0 {
+		if b := x.table.get(textKey(d, x.hash(s))); b >= 0 {
 			out = append(out, b)
 		}
 	}
@@ -55,7 +52,7 @@ func (x *index) readText(d dim, s string, out []int32) []int32 {
 }
 
 func (x *index) readHeader(f *HeaderField, out []int32) []int32 {
-	n := x.table.get(textKey(dimHeader, maphash.String(x.table.seed, f.Name)))
+	n := x.table.get(textKey(dimHeader, x.hash(f.Name)))
 	if n < 0 {
 		return out
 	}
@@ -64,7 +61,7 @@ func (x *index) readHeader(f *HeaderField, out []int32) []int32 {
 		out = append(out, h.present)
 	}
 	if h.is {
-		if b := x.table.get(valueKey(n, maphash.String(x.table.seed, f.Value))); b >= 0 {
+		if b := x.table.get(valueKey(n, x.hash(f.Value))); b >= 0 {
 			out = append(out, b)
 		}
 	}

@@ -21,24 +21,16 @@ type slot struct {
 	value int32  // one more than the number; 0 is an empty slot
 }
 
-// newTable hashes with the key that makes the hash of the i-th atom from a seed.
-func newTable(values []int32, key func(seed maphash.Seed, i int) uint64) table {
+// fill puts in values by their keys. It is false where two of them could not be told
+// apart: another seed is wanted.
+func (t *table) fill(values []int32, key func(i int) uint64) bool {
 	if len(values) == 0 {
-		return table{seed: maphash.MakeSeed()}
+		return true
 	}
-	for {
-		size := uint(bits.Len(uint(2*len(values) - 1)))
-		t := table{seed: maphash.MakeSeed(), shift: uint8(64 - size), slots: make([]slot, 1<<size)}
-		if t.fill(values, key) {
-			return t
-		}
-	}
-}
-
-// fill is false where two atoms could not be told apart: another seed is wanted.
-func (t *table) fill(values []int32, key func(seed maphash.Seed, i int) uint64) bool {
+	size := bits.Len(uint(2*len(values) - 1))
+	t.shift, t.slots = uint8(64-size), make([]slot, 1<<size)
 	for i, v := range values {
-		k := key(t.seed, i)
+		k := key(i)
 		at := k >> t.shift
 		for ; t.slots[at].value != 0; at = (at + 1) & uint64(len(t.slots)-1) {
 			if t.slots[at].mark == uint32(k) {
@@ -66,15 +58,15 @@ func (t *table) get(k uint64) int32 {
 
 // Odd constants that spread keys: the fractions of the golden ratio and of pi.
 const (
-	spread = 0x9e3779b97f4a7c15
-	other  = 0x243f6a8885a308d3
+	spread    = 0x9e3779b97f4a7c15
+	spreadToo = 0x243f6a8885a308d3
 )
 
 func mixed(h uint64) uint64 {
 	h ^= h >> 32
 	h *= spread
 	h ^= h >> 29
-	h *= other
+	h *= spreadToo
 	return h ^ h>>32
 }
 
@@ -83,12 +75,12 @@ func textKey(d dim, h uint64) uint64 { return h ^ uint64(d+1)*spread }
 
 // mailboxKey is the key of an address, by the hashes of its parts.
 func mailboxKey(d dim, local, domain uint64) uint64 {
-	return textKey(d, domain+bits.RotateLeft64(local, 21)*other)
+	return textKey(d, domain+bits.RotateLeft64(local, 21)*spreadToo)
 }
 
 // valueKey is the key of a value of a header field that the index knows by number.
 func valueKey(header int32, h uint64) uint64 {
-	return textKey(dimHeaderIs, h+uint64(header+1)*other)
+	return textKey(dimHeaderIs, h+uint64(header+1)*spreadToo)
 }
 
 // networkKey is the key of a network of so many bits around an address.

@@ -25,14 +25,14 @@ type run struct {
 // begin starts at the top of the list.
 func (p *Program) begin(f *Facts, plain bool) *walk {
 	w := p.index.walks.Get().(*walk)
-	w.env = env{facts: f, rcpt: f.Rcpt, maybeTags: w.env.maybeTags[:0]}
+	w.env.reset(f, p.code.seed)
 	w.plain, w.last = plain, -1
 	w.gather()
 	return w
 }
 
 func (w *walk) end() {
-	w.env = env{maybeTags: w.env.maybeTags[:0]}
+	w.env.facts, w.env.rcpt, w.env.tags = nil, Address{}, nil // let go
 	w.index.walks.Put(w)
 }
 
@@ -58,7 +58,7 @@ func (w *walk) next() int {
 
 // changed is called where a filter has changed a fact that others read.
 func (w *walk) changed() {
-	if w.env.rcptUnknown {
+	if w.env.lacks&lackRcpt != 0 {
 		w.plain = true // any recipient is possible: the index has no say
 	}
 	w.gather()

@@ -1,0 +1,213 @@
+package policy
+
+import (
+	"cmp"
+	"hash/maphash"
+	"slices"
+	"strings"
+)
+
+// predicate answers one condition for one message.
+type predicate func(*env) Result
+
+// test is a compiled condition. Tests are laid out as code before they are asked.
+type test struct {
+	op    opcode
+	of    dim    // of opText
+	field string // of opHeader: a name in lower case
+	want  bool   // of opText and opHeader: that the text is one of these, or that it is not
+	texts []string
+	kids  []test
+	run   predicate // of opOther
+}
+
+// opcode tells tests apart; those that cost less come first.
+type opcode uint8
+
+const (
+	opYes opcode = iota
+	opNo
+	opText // a text of the facts is one of some constants
+	opNot
+	opAnd
+	opOr
+	opOther
+	opHeader // an occurrence of a header field is one of some constants
+)
+
+// code is all conditions of a Program in one piece, since most of what it costs to ask
+// one is memory that is not in a cache. A junction stands before its parts.
+type code struct {
+	seed  maphash.Seed
+	steps []step
+	marks []uint32 // hashes of constants, those of one set in order
+	refs  []ref    // where their texts are
+	blob  string
+	calls []predicate
+}
+
+// step is one test.
+type step struct {
+	op    opcode
+	of    dim
+	want  bool
+	lacks lack   // what it cannot be asked without
+	at, n uint32 // constants; of opOther at is in calls
+	next  uint32 // the first step after it and its parts
+}
+
+type ref struct{ at, n uint32 }
+
+// layout makes code.
+type layout struct {
+	code
+	blob strings.Builder
+	seen map[string]ref
+}
+
+func newLayout(seed maphash.Seed) *layout {
+	return &layout{code: code{seed: seed}, seen: map[string]ref{}}
+}
+
+// done gives the code; the layout is not used afterwards.
+func (l *layout) done() code {
+	l.code.blob = l.blob.String()
+	return l.code
+}
+
+// add appends a test and tells where it begins.
+func (l *layout) add(t *test) uint32 {
+	at := uint32(len(l.steps))
+	l.steps = append(l.steps, step{op: t.op, of: t.of, want: t.want})
+	s := step{op: t.op, of: t.of, want: t.want, at: uint32(len(l.marks)), n: uint32(len(t.texts))}
+	switch t.op {
+	case opText:
+		s.lacks = t.of.lacks()
+		l.constants(t.texts)
+	case opHeader:
+		s.lacks = lackContent
+		l.constants([]string{t.field})
+		l.constants(t.texts)
+	case opOther:
+		s.at = uint32(len(l.calls))
+		l.calls = append(l.calls, t.run)
+	}
+	for i := range t.kids {
+		l.add(&t.kids[i])
+	}
+	s.next = uint32(len(l.steps))
+	l.steps[at] = s
+	return at
+}
+
+// constants appends a set of texts in the order of their hashes.
+func (l *layout) constants(texts []string) {
+	type constant struct {
+		mark uint32
+		text string
+	}
+	set := make([]constant, len(texts))
+	for i, s := range texts {
+		set[i] = constant{mark: uint32(maphash.String(l.seed, s)), text: s}
+	}
+	slices.SortFunc(set, func(a, b constant) int { return cmp.Compare(a.mark, b.mark) })
+	for _, c := range set {
+		r, known := l.seen[c.text]
+		if !known {
+			r = ref{at: uint32(l.blob.Len()), n: uint32(len(c.text))}
+			l.blob.WriteString(c.text)
+			l.seen[c.text] = r
+		}
+		l.marks = append(l.marks, c.mark)
+		l.refs = append(l.refs, r)
+	}
+}
+
+// holds asks the test that begins at a step.
+func (c *code) holds(e *env, at uint32) Result {
+	s := &c.steps[at]
+	if s.lacks&e.lacks != 0 {
+		return Unknown
+	}
+	switch s.op {
+	case opYes:
+		return Yes
+	case opText:
+		return truth(c.among(s.at, s.n, uint32(e.hash(s.of)), e.text(s.of)) == s.want)
+	case opNot:
+		return -c.holds(e, at+1)
+	case opAnd:
+		return c.all(e, at+1, s.next)
+	case opOr:
+		return c.any(e, at+1, s.next)
+	case opOther:
+		return c.calls[s.at](e)
+	case opHeader:
+		return c.header(e, s)
+	}
+	return No
+}
+
+// all is "and" in strong three-valued logic, the least of its parts.
+func (c *code) all(e *env, at, end uint32) Result {
+	r := Yes
+	for ; at < end; at = c.steps[at].next {
+		if v := c.holds(e, at); v < r {
+			if r = v; r == No {
+				break
+			}
+		}
+	}
+	return r
+}
+
+// any is "or", the greatest of its parts.
+func (c *code) any(e *env, at, end uint32) Result {
+	r := No
+	for ; at < end; at = c.steps[at].next {
+		if v := c.holds(e, at); v > r {
+			if r = v; r == Yes {
+				break
+			}
+		}
+	}
+	return r
+}
+
+// linear is how long a set is searched from its beginning.
+const linear = 16
+
+// among reports whether a text is in a set of constants, by its hash first.
+func (c *code) among(at, n, mark uint32, s string) bool {
+	marks := c.marks[at : at+n]
+	i := 0
+	if n > linear {
+		i, _ = slices.BinarySearch(marks, mark)
+	}
+	for ; i < len(marks) && marks[i] <= mark; i++ {
+		if marks[i] == mark && c.constant(at+uint32(i)) == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *code) constant(i uint32) string {
+	r := c.refs[i]
+	return c.blob[r.at : r.at+r.n]
+}
+
+// header reads every occurrence of a field until one is as wanted.
+func (c *code) header(e *env, s *step) Result {
+	name := c.constant(s.at)
+	for i := range e.facts.Content.Headers {
+		h := &e.facts.Content.Headers[i]
+		if h.Name != name {
+			continue
+		}
+		if c.among(s.at+1, s.n, uint32(maphash.String(c.seed, h.Value)), h.Value) == s.want {
+			return Yes
+		}
+	}
+	return No
+}
