@@ -197,15 +197,22 @@ func (c *code) constant(i uint32) string {
 	return c.blob[r.at : r.at+r.n]
 }
 
-// header reads every occurrence of a field until one is as wanted.
+// header asks each occurrence of a field until one is as wanted, where the message
+// was read by the hashes made then.
 func (c *code) header(e *env, s *step) Result {
-	name := c.constant(s.at)
-	for i := range e.facts.Content.Headers {
-		h := &e.facts.Content.Headers[i]
-		if h.Name != name {
-			continue
+	headers := e.facts.Content.Headers
+	name, mark := c.constant(s.at), c.marks[s.at]
+	if e.reading == nil {
+		for i := range headers {
+			h := &headers[i]
+			if h.Name == name && c.among(s.at+1, s.n, uint32(maphash.String(c.seed, h.Value)), h.Value) == s.want {
+				return Yes
+			}
 		}
-		if c.among(s.at+1, s.n, uint32(maphash.String(c.seed, h.Value)), h.Value) == s.want {
+		return No
+	}
+	for i, f := range e.reading.fields {
+		if f.name == mark && headers[i].Name == name && c.among(s.at+1, s.n, f.value, headers[i].Value) == s.want {
 			return Yes
 		}
 	}

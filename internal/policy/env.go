@@ -11,6 +11,7 @@ type env struct {
 	tags      []string
 	maybeTags []string // set by filters of which it is not known yet whether they apply
 	decision  *Decision
+	reading   *reading // of the content, nil where it was not read for this Program
 
 	seed   maphash.Seed
 	hashed uint32 // bit d: hashes[d] is there
@@ -26,11 +27,14 @@ const (
 )
 
 // reset makes e ready for a transaction; it keeps the space of maybeTags.
-func (e *env) reset(f *Facts, seed maphash.Seed) {
+func (e *env) reset(f *Facts, p *Program) {
 	e.facts, e.rcpt, e.tags, e.maybeTags, e.decision = f, f.Rcpt, nil, e.maybeTags[:0], nil
-	e.seed, e.hashed, e.lacks = seed, 0, 0
-	if f.Content == nil {
+	e.seed, e.hashed, e.lacks, e.reading = p.code.seed, 0, 0, nil
+	switch c := f.Content; {
+	case c == nil:
 		e.lacks = lackContent
+	case c.read != nil && c.read.index == p.index:
+		e.reading = c.read
 	}
 }
 

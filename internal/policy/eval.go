@@ -264,7 +264,7 @@ func (d *Decision) refuse(code int, enhanced [3]int, text string) {
 // Holds reports whether an assert holds for one decision, by index into Asserts.
 func (p *Program) Holds(assert int, f *Facts, d *Decision) Result {
 	var e env
-	e.reset(f, p.code.seed)
+	e.reset(f, p)
 	e.setRcpt(d.Rcpt)
 	e.decision, e.tags = d, d.Effects.Tags
 	return p.code.holds(&e, p.asserts[assert])
@@ -274,6 +274,6 @@ func (p *Program) Holds(assert int, f *Facts, d *Decision) Result {
 // Filters: the recipient as it came, and no tags.
 func (p *Program) Applies(filter int, f *Facts) Result {
 	var e env
-	e.reset(f, p.code.seed)
+	e.reset(f, p)
 	return p.code.holds(&e, p.rules[filter].at)
 }

@@ -7,23 +7,32 @@ import "slices"
 type reading struct {
 	index   *index
 	buckets []int32
+	fields  []fieldMark // of each header field
 }
+
+// fieldMark is the hashes of a header field, by which tests tell most fields apart.
+type fieldMark struct{ name, value uint32 }
 
 // Read prepares a message for Eval, which is asked for each recipient: what the
 // filters look for in its header fields is looked up once. It changes no decision.
 // The Content must not be changed afterwards, and Read must not run beside an Eval of
 // the same Content.
 func (p *Program) Read(c *Content) {
-	c.read = &reading{index: p.index, buckets: p.index.readContent(c, nil)}
+	r := &reading{index: p.index, fields: make([]fieldMark, len(c.Headers))}
+	for i := range c.Headers {
+		h := &c.Headers[i]
+		r.fields[i] = fieldMark{name: uint32(p.index.hash(h.Name)), value: uint32(p.index.hash(h.Value))}
+	}
+	r.buckets = p.index.readContent(c, nil)
+	c.read = r
 }
 
 // content gives the buckets whose atoms the content makes true.
 func (w *walk) content() []int32 {
-	c := w.env.facts.Content
-	if c.read != nil && c.read.index == w.index {
-		return c.read.buckets
+	if w.env.reading != nil {
+		return w.env.reading.buckets
 	}
-	w.seen = w.index.readContent(c, w.seen[:0])
+	w.seen = w.index.readContent(w.env.facts.Content, w.seen[:0])
 	return w.seen
 }
 

@@ -25,14 +25,14 @@ type run struct {
 // begin starts at the top of the list.
 func (p *Program) begin(f *Facts, plain bool) *walk {
 	w := p.index.walks.Get().(*walk)
-	w.env.reset(f, p.code.seed)
+	w.env.reset(f, p)
 	w.plain, w.last = plain, -1
 	w.gather()
 	return w
 }
 
 func (w *walk) end() {
-	w.env.facts, w.env.rcpt, w.env.tags = nil, Address{}, nil // let go
+	w.env.facts, w.env.rcpt, w.env.tags, w.env.reading = nil, Address{}, nil, nil // let go
 	w.index.walks.Put(w)
 }
 
