@@ -197,12 +197,13 @@ func (m *incoming) authenticate(ctx context.Context) error {
 // ones get a DSN; a message of anybody else is refused if one recipient is, since a
 // DSN could go to a forged reverse-path.
 func (m *incoming) decide() *smtp.Reply {
-	m.s.generation.Program.Read(&m.content)
+	facts := m.s.facts(m.origin, m.customer, policy.Address{}, &m.content)
+	m.s.generation.Program.Read(facts)
 	var refused *policy.Decision
 	good := 0
 	m.plan = make([]planned, 0, len(m.s.rcpts))
 	for _, r := range m.s.rcpts {
-		d := m.evaluate(r)
+		d := m.evaluate(r, *facts)
 		if d.Disposition == policy.Refused {
 			refused = &d
 			m.s.noteRefusal(m.origin, m.customer, r.path, d)
@@ -223,15 +224,16 @@ func (m *incoming) decide() *smtp.Reply {
 	return m.limit()
 }
 
-func (m *incoming) evaluate(r recipient) policy.Decision {
+// evaluate asks for one recipient, whichever way it may be read.
+func (m *incoming) evaluate(r recipient, f policy.Facts) policy.Decision {
 	readings := r.readings
 	if m.origin == policy.Customer {
 		readings = readings[:1]
 	}
 	ds := make([]policy.Decision, 0, 1)
 	for _, reading := range readings {
-		f := m.s.facts(m.origin, m.customer, reading, &m.content)
-		d, _ := policy.Eval(m.s.generation.Program, f)
+		f.Rcpt = reading
+		d, _ := policy.Eval(m.s.generation.Program, &f)
 		ds = append(ds, d)
 	}
 	strict := policy.Strictest(ds)

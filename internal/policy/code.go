@@ -44,6 +44,7 @@ type code struct {
 	refs  []ref    // where their texts are
 	blob  string
 	calls []predicate
+	uses  uint32 // bit d: a test reads the text
 }
 
 // step is one test.
@@ -83,6 +84,7 @@ func (l *layout) add(t *test) uint32 {
 	switch t.op {
 	case opText:
 		s.lacks = t.of.lacks()
+		l.uses |= 1 << t.of
 		l.constants(t.texts)
 	case opHeader:
 		s.lacks = lackContent
@@ -133,7 +135,7 @@ func (c *code) holds(e *env, at uint32) Result {
 	case opYes:
 		return Yes
 	case opText:
-		return truth(c.among(s.at, s.n, uint32(e.hash(s.of)), e.text(s.of)) == s.want)
+		return truth(c.among(s.at, s.n, e.mark(s.of), e.text(s.of)) == s.want)
 	case opNot:
 		return -c.holds(e, at+1)
 	case opAnd:
@@ -202,7 +204,7 @@ func (c *code) constant(i uint32) string {
 func (c *code) header(e *env, s *step) Result {
 	headers := e.facts.Content.Headers
 	name, mark := c.constant(s.at), c.marks[s.at]
-	if e.reading == nil {
+	if e.reading == nil || e.reading.fields == nil {
 		for i := range headers {
 			h := &headers[i]
 			if h.Name == name && c.among(s.at+1, s.n, uint32(maphash.String(c.seed, h.Value)), h.Value) == s.want {

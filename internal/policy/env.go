@@ -11,7 +11,8 @@ type env struct {
 	tags      []string
 	maybeTags []string // set by filters of which it is not known yet whether they apply
 	decision  *Decision
-	reading   *reading // of the content, nil where it was not read for this Program
+	reading   *reading     // nil in a walk without the index
+	customer  *CustomerDef // of a walk
 
 	seed   maphash.Seed
 	hashed uint32 // bit d: hashes[d] is there
@@ -30,11 +31,8 @@ const (
 func (e *env) reset(f *Facts, p *Program) {
 	e.facts, e.rcpt, e.tags, e.maybeTags, e.decision = f, f.Rcpt, nil, e.maybeTags[:0], nil
 	e.seed, e.hashed, e.lacks, e.reading = p.code.seed, 0, 0, nil
-	switch c := f.Content; {
-	case c == nil:
+	if f.Content == nil {
 		e.lacks = lackContent
-	case c.read != nil && c.read.index == p.index:
-		e.reading = c.read
 	}
 }
 
@@ -85,6 +83,14 @@ func (e *env) hash(d dim) uint64 {
 		e.hashed |= 1 << d
 	}
 	return e.hashes[d]
+}
+
+// mark gives the part of a text's hash that sets of constants are told by.
+func (e *env) mark(d dim) uint32 {
+	if r := e.reading; r != nil && r.known>>d&1 != 0 {
+		return r.marks[d]
+	}
+	return uint32(e.hash(d))
 }
 
 // lacks tells what a text cannot be read without.

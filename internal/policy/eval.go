@@ -23,16 +23,17 @@ func Explain(p *Program, f *Facts) (d Decision, t Trace) {
 // eval runs down the filters: all of them, or those that the index says can apply.
 func (p *Program) eval(f *Facts, d *Decision, plain bool) Trace {
 	d.Rcpt = f.Rcpt
-	if p.door(f, d) {
-		return nil
-	}
 	w := p.begin(f, plain)
-	trace := p.decide(f, w, d)
+	var trace Trace
+	if !p.door(&w.env, d) {
+		w.gather()
+		trace = p.decide(w, d)
+	}
 	w.end()
 	return trace
 }
 
-func (p *Program) decide(f *Facts, w *walk, d *Decision) Trace {
+func (p *Program) decide(w *walk, d *Decision) Trace {
 	var trace Trace
 	for i := w.next(); i < len(p.rules); i = w.next() {
 		r := &p.rules[i]
@@ -49,14 +50,14 @@ func (p *Program) decide(f *Facts, w *walk, d *Decision) Trace {
 		changed := w.env.apply(r.filter, d, p)
 		if t := r.filter.Then; t != nil {
 			d.Filter, d.Pos = r.filter.Name, r.filter.Pos
-			p.finish(f, d, t)
+			p.finish(&w.env, d, t)
 			return trace
 		}
 		if changed {
 			w.changed()
 		}
 	}
-	p.byDefault(f, d)
+	p.byDefault(&w.env, d)
 	return trace
 }
 
@@ -86,11 +87,12 @@ func Early(p *Program, f *Facts) (d Decision, decided bool) {
 
 func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
 	d := Decision{Rcpt: f.Rcpt}
-	if p.door(f, &d) {
-		return d, d.Disposition == Refused
-	}
 	w := p.begin(f, plain)
 	defer w.end()
+	if p.door(&w.env, &d) {
+		return d, d.Disposition == Refused
+	}
+	w.gather()
 	var first *Decision
 	for i := w.next(); i < len(p.rules); i = w.next() {
 		r := &p.rules[i]
@@ -113,7 +115,7 @@ func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
 		}
 		out := d
 		out.Filter, out.Pos = r.filter.Name, r.filter.Pos
-		p.finish(f, &out, t)
+		p.finish(&w.env, &out, t)
 		if out.Disposition != Refused {
 			return Decision{}, false
 		}
@@ -124,7 +126,7 @@ func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
 			return *first, true
 		}
 	}
-	if p.byDefault(f, &d); d.Disposition != Refused {
+	if p.byDefault(&w.env, &d); d.Disposition != Refused {
 		return Decision{}, false
 	}
 	if first == nil {
@@ -177,8 +179,8 @@ func (e *env) maybe(f *Filter) (changed bool) {
 }
 
 // door decides what the topology alone decides.
-func (p *Program) door(f *Facts, d *Decision) bool {
-	t := p.Topology
+func (p *Program) door(e *env, d *Decision) bool {
+	t, f := p.Topology, e.facts
 	for i := range t.Reports {
 		if t.Reports[i] == f.Rcpt {
 			d.Disposition = Consume
@@ -192,7 +194,7 @@ func (p *Program) door(f *Facts, d *Decision) bool {
 			return true
 		}
 	case Customer:
-		if c := p.customers[f.Customer]; c != nil && !c.maySend(f.Sender) {
+		if c := e.customer; c != nil && !c.maySend(f.Sender) {
 			d.refuse(550, [3]int{5, 7, 1}, "not your sender domain")
 			return true
 		}
@@ -208,20 +210,20 @@ func (c *CustomerDef) maySend(a Address) bool {
 
 // byDefault is what happens to what no filter decides: customers' mail goes out by
 // the default pool, everything else is refused.
-func (p *Program) byDefault(f *Facts, d *Decision) {
-	if f.Origin == Customer {
-		p.deliver(f, d, "")
+func (p *Program) byDefault(e *env, d *Decision) {
+	if e.facts.Origin == Customer {
+		p.deliver(e, d, "")
 		return
 	}
 	d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
 }
 
-func (p *Program) finish(f *Facts, d *Decision, t *Final) {
+func (p *Program) finish(e *env, d *Decision, t *Final) {
 	switch t.Kind {
 	case ThenSkip:
-		p.byDefault(f, d)
+		p.byDefault(e, d)
 	case ThenDeliver:
-		p.deliver(f, d, t.Pool)
+		p.deliver(e, d, t.Pool)
 	case ThenReject:
 		text := t.Text
 		if text == "" {
@@ -239,14 +241,14 @@ func (p *Program) finish(f *Facts, d *Decision, t *Final) {
 
 // deliver settles pool and next hop. The inside host of a domain is its only next
 // hop, whatever pool a filter names.
-func (p *Program) deliver(f *Facts, d *Decision, pool string) {
+func (p *Program) deliver(e *env, d *Decision, pool string) {
 	d.Disposition = Deliver
 	if pool != "" {
 		d.Pool = pool
 	}
 	if d.Pool == "" {
 		d.Pool = p.Topology.DefaultPool
-		if c := p.customers[f.Customer]; c != nil && c.Pool != "" {
+		if c := e.customer; c != nil && c.Pool != "" {
 			d.Pool = c.Pool
 		}
 	}

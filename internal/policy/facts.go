@@ -67,6 +67,8 @@ type Facts struct {
 	Rcpt     Address
 	Now      time.Time
 	Content  *Content // nil until the end of DATA: then what depends on it is unknown
+
+	read *reading // of Program.Read
 }
 
 // Content is what is known only when the whole message is there.
@@ -76,6 +78,4 @@ type Content struct {
 	SPF     string // RFC 8601 results: none, pass, fail, softfail, neutral, temperror, permerror
 	DKIM    string
 	DMARC   string
-
-	read *reading // of Program.Read
 }

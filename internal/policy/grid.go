@@ -150,9 +150,11 @@ func (w *walk) startGrid() {
 		}
 		s.groups = append(s.groups, int32(i))
 		s.marks = append(s.marks, int32(len(s.hits)))
-		for _, b := range w.found {
-			if g.group[b] == int32(i) {
-				s.hits = append(s.hits, g.bits[b])
+		for _, found := range [...][]int32{w.env.reading.buckets, w.found} {
+			for _, b := range found {
+				if g.group[b] == int32(i) {
+					s.hits = append(s.hits, g.bits[b])
+				}
 			}
 		}
 	}

@@ -217,7 +217,7 @@ func BenchmarkIndexed(b *testing.B) {
 			p := mustNew(b, v.topology(), l.make(v, l.n)...)
 			fs := v.messages(distinct)
 			for _, f := range fs {
-				p.Read(f.Content)
+				p.Read(f)
 			}
 			b.Run("cold", func(b *testing.B) { evalAll(b, p, fs) })
 			b.Run("hot", func(b *testing.B) { evalAll(b, p, fs[:64]) })
@@ -330,7 +330,7 @@ func TestNoAllocation(t *testing.T) {
 	i := 0
 	for name, prepare := range map[string]func(){"not read": func() {}, "read": func() {
 		for _, f := range fs {
-			p.Read(f.Content)
+			p.Read(f)
 		}
 	}} {
 		prepare()

@@ -7,12 +7,12 @@ type walk struct {
 	program *Program
 	env     env
 	plain   bool // every filter; no index
-	part    int
 	last    int32
+	part    int
 	sign    uint32  // of the message: the bits of its atoms
 	found   []int32 // buckets
 	heap    []run
-	seen    []int32 // buckets of the content, where it was not read before
+	own     reading // of facts that were not read before
 	grid    gridWalk
 }
 
@@ -22,12 +22,16 @@ type run struct {
 	at, end int32 // in index.filed: the filters after it
 }
 
-// begin starts at the top of the list.
+// begin makes ready for a transaction. The walk itself starts with gather.
 func (p *Program) begin(f *Facts, plain bool) *walk {
 	w := p.index.walks.Get().(*walk)
 	w.env.reset(f, p)
 	w.plain, w.last = plain, -1
-	w.gather()
+	if !plain && f.read != nil && f.read.index == p.index && f.read.content == f.Content {
+		w.env.reading, w.env.customer = f.read, f.read.customer
+	} else {
+		w.env.customer = p.customers[f.Customer]
+	}
 	return w
 }
 
@@ -70,23 +74,25 @@ func (w *walk) gather() {
 		return
 	}
 	x := w.index
-	w.part = x.partitions.of(w.env.facts)
-	w.found = w.found[:0]
+	if w.env.reading == nil {
+		w.own.known = 0
+		x.read(&w.own, w.env.facts)
+		w.env.reading = &w.own
+	}
+	r := w.env.reading
+	w.part, w.sign = r.part, r.sign
 	w.lookUp()
 	if x.grid != nil {
 		w.startGrid()
 		return
 	}
-	w.sign = 0
 	for _, b := range w.found {
 		w.sign |= x.filed[b].sign
 	}
 	w.heap = w.heap[:0]
-	if w.env.facts.Content == nil {
-		w.sign |= x.lateSign
-		w.push(x.late)
+	for _, b := range r.buckets {
+		w.push(b)
 	}
-	w.push(x.always[w.part])
 	for _, b := range w.found {
 		w.push(b)
 	}
