@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -44,7 +45,8 @@ type code struct {
 	refs  []ref    // where their texts are
 	blob  string
 	calls []predicate
-	uses  uint32 // bit d: a test reads the text
+	uses  uint32   // bit d: a test reads the text
+	names []string // of the header fields that tests read, sorted
 }
 
 // step is one test.
@@ -64,15 +66,17 @@ type layout struct {
 	code
 	blob strings.Builder
 	seen map[string]ref
+	read map[string]bool // header fields
 }
 
 func newLayout(seed maphash.Seed) *layout {
-	return &layout{code: code{seed: seed}, seen: map[string]ref{}}
+	return &layout{code: code{seed: seed}, seen: map[string]ref{}, read: map[string]bool{}}
 }
 
 // done gives the code; the layout is not used afterwards.
 func (l *layout) done() code {
 	l.code.blob = l.blob.String()
+	l.names = slices.Sorted(maps.Keys(l.read))
 	return l.code
 }
 
@@ -89,6 +93,7 @@ func (l *layout) add(t *test) uint32 {
 	case opHeader:
 		s.lacks = lackContent
 		l.constants([]string{t.field})
+		l.read[t.field] = true
 		l.constants(t.texts)
 	case opOther:
 		s.at = uint32(len(l.calls))
@@ -199,12 +204,12 @@ func (c *code) constant(i uint32) string {
 	return c.blob[r.at : r.at+r.n]
 }
 
-// header asks each occurrence of a field until one is as wanted, where the message
-// was read by the hashes made then.
+// header asks each occurrence of a field until one is as wanted, with an index those
+// that it has found.
 func (c *code) header(e *env, s *step) Result {
 	headers := e.facts.Content.Headers
 	name, mark := c.constant(s.at), c.marks[s.at]
-	if e.reading == nil || e.reading.fields == nil {
+	if e.reading == nil {
 		for i := range headers {
 			h := &headers[i]
 			if h.Name == name && c.among(s.at+1, s.n, uint32(maphash.String(c.seed, h.Value)), h.Value) == s.want {
@@ -213,8 +218,12 @@ func (c *code) header(e *env, s *step) Result {
 		}
 		return No
 	}
-	for i, f := range e.reading.fields {
-		if f.name == mark && headers[i].Name == name && c.among(s.at+1, s.n, f.value, headers[i].Value) == s.want {
+	for i := range e.reading.fields {
+		f := &e.reading.fields[i]
+		if f.name != mark {
+			continue
+		}
+		if h := &headers[f.at]; h.Name == name && c.among(s.at+1, s.n, f.value, h.Value) == s.want {
 			return Yes
 		}
 	}

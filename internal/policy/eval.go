@@ -43,14 +43,14 @@ func (p *Program) decide(w *walk, d *Decision) Trace {
 		case No:
 			continue
 		case Unknown:
-			d.Filter, d.Pos = r.filter.Name, r.filter.Pos
+			d.Filter, d.Pos = r.name, r.pos
 			d.refuse(451, [3]int{4, 3, 0}, "policy cannot be decided now, try again later")
 			return trace
 		}
-		changed := w.env.apply(r.filter, d, p)
-		if t := r.filter.Then; t != nil {
-			d.Filter, d.Pos = r.filter.Name, r.filter.Pos
-			p.finish(&w.env, d, t)
+		changed := r.acts && w.env.apply(&p.Filters[i], d, p)
+		if r.then != nil {
+			d.Filter, d.Pos = r.name, r.pos
+			p.finish(&w.env, d, r)
 			return trace
 		}
 		if changed {
@@ -102,20 +102,19 @@ func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
 		}
 		var changed bool
 		if result == Yes {
-			changed = w.env.apply(r.filter, &d, p)
+			changed = w.env.apply(&p.Filters[i], &d, p)
 		} else {
-			changed = w.env.maybe(r.filter)
+			changed = w.env.maybe(&p.Filters[i])
 		}
 		if changed {
 			w.changed()
 		}
-		t := r.filter.Then
-		if t == nil {
+		if r.then == nil {
 			continue
 		}
 		out := d
-		out.Filter, out.Pos = r.filter.Name, r.filter.Pos
-		p.finish(&w.env, &out, t)
+		out.Filter, out.Pos = r.name, r.pos
+		p.finish(&w.env, &out, r)
 		if out.Disposition != Refused {
 			return Decision{}, false
 		}
@@ -218,8 +217,12 @@ func (p *Program) byDefault(e *env, d *Decision) {
 	d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
 }
 
-func (p *Program) finish(e *env, d *Decision, t *Final) {
-	switch t.Kind {
+func (p *Program) finish(e *env, d *Decision, r *rule) {
+	if r.drop {
+		d.Disposition = Drop
+		return
+	}
+	switch t := r.then; t.Kind {
 	case ThenSkip:
 		p.byDefault(e, d)
 	case ThenDeliver:
@@ -230,8 +233,6 @@ func (p *Program) finish(e *env, d *Decision, t *Final) {
 			text = "refused by policy"
 		}
 		d.refuse(t.Code, t.Enhanced, text)
-	case ThenDrop:
-		d.Disposition = Drop
 	case ThenHold:
 		d.Disposition, d.Text = Hold, t.Text
 	case ThenBounce:

@@ -50,8 +50,8 @@ func (f *filing) file(gridFrom float64) bool {
 	if f.grid == nil {
 		f.sign()
 		f.fileAlways(always)
-		f.late = f.bucket(0, late)
-		f.name(func(atom int) int32 { return f.bucket(f.signs[atom], f.filed[atom]) })
+		f.late = f.lay(0, late)
+		f.name(func(atom int) int32 { return f.lay(f.signs[atom], f.filed[atom]) })
 	}
 	return f.table.fill(f.values(), func(i int) uint64 { return f.key(f.named[i].atom, f.named[i].header) })
 }
@@ -67,8 +67,8 @@ func (f *filing) put(filter int32, atoms []int32) (late bool) {
 	return late
 }
 
-// bucket lays out filters and gives the bucket's number.
-func (f *filing) bucket(sign uint32, filters []int32) int32 {
+// lay lays a bucket out and gives its number.
+func (f *filing) lay(sign uint32, filters []int32) int32 {
 	at := int32(len(f.index.filed))
 	head := entry{sign: sign, filter: int32(len(filters))}
 	out := append(f.index.filed, head)
@@ -99,7 +99,7 @@ func (f *filing) fileAlways(always []int32) {
 			}
 		}
 		if f.always[part] < 0 {
-			f.always[part] = f.bucket(0, lists[part])
+			f.always[part] = f.lay(0, lists[part])
 		}
 	}
 }
@@ -132,8 +132,11 @@ func (f *filing) sign() {
 	slices.SortStableFunc(wanted, func(a, b int32) int { return cmp.Compare(count[b], count[a]) })
 	for k, a := range wanted {
 		f.signs[a] = 1 << (k % width)
-		if f.atoms[a].dim.late() {
+		switch d := f.atoms[a].dim; {
+		case d.late():
 			f.lateSign |= f.signs[a]
+		case d == dimTag, d == dimRcpt, ofRcpt>>d&1 != 0:
+			f.openSign |= f.signs[a]
 		}
 	}
 	each(func(i int, a int32) { f.marks[i] |= f.signs[a] })
@@ -154,6 +157,9 @@ func (n *need) singles(out []int32) []int32 {
 // number gives the number of an atom's bucket.
 func (f *filing) name(number func(atom int) int32) {
 	numbers := map[string]int32{} // of header fields
+	for _, name := range f.program.code.names {
+		f.headers[f.header(numbers, name)].tested = true
+	}
 	contained := map[int32][]int32{}
 	for i := range f.atoms {
 		if len(f.filed[i]) == 0 && (f.signs == nil || f.signs[i] == 0) {
@@ -174,7 +180,7 @@ func (f *filing) name(number func(atom int) int32) {
 			f.headers[h].present = b
 			continue
 		case dimHeaderIs:
-			f.headers[h].is = true
+			f.headers[h].tested = true
 		case dimHeaderIn:
 			contained[h] = append(contained[h], int32(i), b)
 			continue

@@ -167,7 +167,7 @@ func (w *walk) startGrid() {
 }
 
 // joined gives the filters of one word that nothing excludes.
-func (w *walk) joined(part, word int) uint64 {
+func (w *walk) joined(part uint8, word int) uint64 {
 	g, s := w.index.grid, &w.grid
 	v := g.parts[part][word]
 	for k, i := range s.groups {

@@ -24,8 +24,9 @@ type index struct {
 	headers  []headerIndex // the table has their numbers by name
 	filed    []entry       // buckets, each a head and its filters in order
 	always   [partitionCount]int32
-	late     int32 // the bucket of those filed under atoms of the content
-	lateSign uint32
+	late     int32  // the bucket of those filed under atoms of the content
+	lateSign uint32 // the bits of atoms of the content
+	openSign uint32 // and of those of the recipient and of tags
 
 	grid    *grid // nil where the buckets are short
 	applied Trace // one Step for each filter, as Trace shows it where it alone applied
@@ -44,7 +45,7 @@ type entry struct {
 // headerIndex is what is looked up in each occurrence of one field.
 type headerIndex struct {
 	present  int32 // bucket, -1 for none
-	is       bool  // values are in the table
+	tested   bool  // its values are compared with constants
 	contains *automaton
 }
 
@@ -56,7 +57,7 @@ func newIndex(p *Program, gridFrom float64) *index {
 	x.table.seed, x.networks.seed = p.code.seed, maphash.String(p.code.seed, "network")
 	f := filing{index: x, needs: needs{ids: map[atom]int32{}}, masks: make([]uint64, len(p.rules)), wanted: make([]need, len(p.rules))}
 	for i := range p.rules {
-		condition := p.rules[i].filter.If
+		condition := p.Filters[i].If
 		no, _ := x.partitions.settle(condition)
 		f.masks[i] = ^no
 		f.wanted[i] = f.of(condition, true)

@@ -22,15 +22,24 @@ type Program struct {
 	index     *index
 }
 
-// rule is a filter made ready to run.
+// rule is a filter made ready to run: what every decision reads of it, in one line of
+// the cache.
 type rule struct {
-	filter *Filter
-	at     uint32 // in code
+	name string
+	pos  Pos
+	then *Final
+	at   uint32 // in code
+	acts bool   // it does something besides deciding
+	drop bool   // it decides, and nothing else needs to be known
+}
+
+func newRule(f *Filter) rule {
+	return rule{name: f.Name, pos: f.Pos, then: f.Then, acts: len(f.Do) > 0, drop: f.Then != nil && f.Then.Kind == ThenDrop}
 }
 
 // step is the rule's part in a decision.
 func (r *rule) step(result Result) Step {
-	return Step{Filter: r.filter.Name, Pos: r.filter.Pos, Result: result, Final: r.filter.Then != nil}
+	return Step{Filter: r.name, Pos: r.pos, Result: result, Final: r.then != nil}
 }
 
 type insideSuffix struct {
@@ -54,7 +63,7 @@ func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) 
 			c.add(f.Pos, "", fmt.Sprintf("filter %q has no condition", f.Name), "write if = true to apply it to everything")
 			continue
 		}
-		p.rules = append(p.rules, rule{filter: f})
+		p.rules = append(p.rules, newRule(f))
 		conditions = append(conditions, c.condition(f.If))
 		c.checkActions(f)
 	}

@@ -5,21 +5,27 @@ import (
 	"slices"
 )
 
-// reading is what facts mean to one Program whoever the recipient is.
+// reading is what facts mean to one Program whoever the recipient is. What every Eval
+// reads of it stands first.
 type reading struct {
 	index    *index
 	content  *Content
-	part     int
-	sign     uint32
-	buckets  []int32 // whose atoms are true, and those of filters that no atom excludes
 	customer *CustomerDef
-	fields   []fieldMark // of each header field; nil where they were not hashed
-	known    uint32      // bit d: marks[d] is there
+	ready    []entry // of short buckets: the filters that can still apply, in order
+	sign     uint32
+	known    uint32 // bit d: marks[d] is there
+	part     uint8
+	few      [4]entry // where ready begins
+	buckets  []int32  // the long ones; all of them in a grid
+	fields   []fieldMark
 	marks    [sources]uint32
 }
 
-// fieldMark is the hashes of a header field, by which tests tell most fields apart.
-type fieldMark struct{ name, value uint32 }
+// fieldMark is the hashes of a header field that some test reads.
+type fieldMark struct {
+	name, value uint32
+	at          int32 // in Content.Headers
+}
 
 // Read prepares facts for Eval, which is asked for each recipient: what the filters
 // look for in the session, the envelope and the header fields is looked up once. Copies
@@ -27,13 +33,6 @@ type fieldMark struct{ name, value uint32 }
 // afterwards, nor may the Content. It changes no decision.
 func (p *Program) Read(f *Facts) {
 	r := &reading{content: f.Content, customer: p.customers[f.Customer]}
-	if c := f.Content; c != nil && len(c.Headers) > 0 {
-		r.fields = make([]fieldMark, len(c.Headers))
-		for i := range c.Headers {
-			h := &c.Headers[i]
-			r.fields[i] = fieldMark{name: uint32(p.index.hash(h.Name)), value: uint32(p.index.hash(h.Value))}
-		}
-	}
 	e := env{facts: f}
 	for left := p.code.uses &^ ofRcpt; left != 0; left &= left - 1 {
 		if d := dim(bits.TrailingZeros32(left)); f.Content != nil || d.lacks() != lackContent {
@@ -51,7 +50,7 @@ func (r *reading) note(d dim, hash uint64) {
 
 // read looks up all but the recipient and the tags.
 func (x *index) read(r *reading, f *Facts) {
-	r.index, r.part, r.sign, r.buckets = x, x.partitions.of(f), 0, r.buckets[:0]
+	r.index, r.part, r.sign, r.buckets, r.fields = x, uint8(x.partitions.of(f)), 0, r.buckets[:0], r.fields[:0]
 	e := env{facts: f}
 	for left := x.dims & early &^ ofRcpt; left != 0; left &= left - 1 {
 		d := dim(bits.TrailingZeros32(left))
@@ -72,60 +71,87 @@ func (x *index) read(r *reading, f *Facts) {
 		}
 	}
 	if f.Content != nil {
-		r.buckets = x.readContent(f.Content, r.buckets)
+		x.readContent(r, f.Content)
 	}
 	if x.grid == nil {
 		x.settle(r, f.Content == nil)
 	}
 }
 
-// settle adds what no atom excludes, and leaves out what the partition excludes.
+// A bucket is short with so many filters, if not more than so many are ready.
+const (
+	shortBucket = 16
+	mostReady   = 64
+)
+
+// settle adds what no atom excludes, leaves out what partition and sign exclude, and
+// makes one list of the short buckets.
 func (x *index) settle(r *reading, early bool) {
-	kept := r.buckets[:0]
-	for _, b := range r.buckets {
-		head := &x.filed[b]
-		r.sign |= head.sign
-		if head.mask>>r.part&1 != 0 {
-			kept = append(kept, b)
-		}
-	}
-	r.buckets = append(kept, x.always[r.part])
+	r.buckets = append(r.buckets, x.always[r.part])
 	if early {
 		r.sign |= x.lateSign
 		r.buckets = append(r.buckets, x.late)
 	}
+	for _, b := range r.buckets {
+		r.sign |= x.filed[b].sign
+	}
+	long, lacking := r.buckets[:0], ^(r.sign | x.openSign)
+	r.ready = r.few[:0]
+	for _, b := range r.buckets {
+		switch head := &x.filed[b]; {
+		case head.mask>>r.part&1 == 0:
+		case head.filter > shortBucket || len(r.ready) > mostReady:
+			long = append(long, b)
+		default:
+			for _, e := range x.bucket(b) {
+				if e.mask>>r.part&1 != 0 && e.sign&lacking == 0 {
+					r.ready = append(r.ready, e)
+				}
+			}
+		}
+	}
+	r.buckets = long
+	slices.SortFunc(r.ready, func(a, b entry) int { return int(a.filter) - int(b.filter) })
 }
 
-// readContent appends the buckets that the content makes true, each once.
-func (x *index) readContent(c *Content, out []int32) []int32 {
-	from := len(out)
-	out = x.lookUp(dimSPF, c.SPF, out)
-	out = x.lookUp(dimDKIM, c.DKIM, out)
-	out = x.lookUp(dimDMARC, c.DMARC, out)
+// bucket gives the filters of a bucket.
+func (x *index) bucket(b int32) []entry { return x.filed[b+1 : b+1+x.filed[b].filter] }
+
+// readContent looks up what depends on the content. A bucket that is found twice
+// counts once.
+func (x *index) readContent(r *reading, c *Content) {
+	from := len(r.buckets)
+	r.buckets = x.lookUp(dimSPF, c.SPF, r.buckets)
+	r.buckets = x.lookUp(dimDKIM, c.DKIM, r.buckets)
+	r.buckets = x.lookUp(dimDMARC, c.DMARC, r.buckets)
 	if len(x.headers) == 0 {
-		return out
+		return
 	}
 	for i := range c.Headers {
-		out = x.readHeader(&c.Headers[i], out)
+		x.readHeader(r, &c.Headers[i], int32(i))
 	}
-	slices.Sort(out[from:])
-	return out[:from+len(slices.Compact(out[from:]))]
+	found := r.buckets[from:]
+	slices.Sort(found)
+	r.buckets = r.buckets[:from+len(slices.Compact(found))]
 }
 
-func (x *index) readHeader(f *HeaderField, out []int32) []int32 {
-	n := x.table.get(textKey(dimHeader, x.hash(f.Name)))
+// readHeader looks up one header field, if any filter asks for its like.
+func (x *index) readHeader(r *reading, f *HeaderField, at int32) {
+	name := x.hash(f.Name)
+	n := x.table.get(textKey(dimHeader, name))
 	if n < 0 {
-		return out
+		return
 	}
 	h := &x.headers[n]
 	if h.present >= 0 {
-		out = append(out, h.present)
+		r.buckets = append(r.buckets, h.present)
 	}
-	if h.is {
-		out = x.get(valueKey(n, x.hash(f.Value)), out)
+	if h.tested {
+		value := x.hash(f.Value)
+		r.fields = append(r.fields, fieldMark{name: uint32(name), value: uint32(value), at: at})
+		r.buckets = x.get(valueKey(n, value), r.buckets)
 	}
 	if h.contains != nil {
-		out = h.contains.scan(f.Value, out)
+		r.buckets = h.contains.scan(f.Value, r.buckets)
 	}
-	return out
 }

@@ -8,7 +8,7 @@ type walk struct {
 	env     env
 	plain   bool // every filter; no index
 	last    int32
-	part    int
+	part    uint8
 	sign    uint32  // of the message: the bits of its atoms
 	found   []int32 // buckets
 	heap    []run
@@ -18,8 +18,8 @@ type walk struct {
 
 // run is what is left of a bucket.
 type run struct {
-	head    int32 // filter
-	at, end int32 // in index.filed: the filters after it
+	head int32 // filter
+	rest []entry
 }
 
 // begin makes ready for a transaction. The walk itself starts with gather.
@@ -90,46 +90,43 @@ func (w *walk) gather() {
 		w.sign |= x.filed[b].sign
 	}
 	w.heap = w.heap[:0]
+	w.push(r.ready)
 	for _, b := range r.buckets {
-		w.push(b)
+		w.push(x.bucket(b))
 	}
 	for _, b := range w.found {
-		w.push(b)
+		w.push(x.bucket(b))
 	}
 	for i := len(w.heap)/2 - 1; i >= 0; i-- {
 		w.down(i)
 	}
 }
 
-// push adds a bucket, from the first filter below the last that can apply.
-func (w *walk) push(bucket int32) {
-	head := &w.index.filed[bucket]
-	if head.mask>>w.part&1 == 0 {
-		return
-	}
-	r := run{at: bucket + 1, end: bucket + 1 + head.filter}
-	if w.step(&r) {
-		w.heap = append(w.heap, r)
+// push adds a run, from the first filter below the last that can apply.
+func (w *walk) push(filters []entry) {
+	if i := w.first(filters); i < len(filters) {
+		w.heap = append(w.heap, run{head: filters[i].filter, rest: filters[i+1:]})
 	}
 }
 
-// step moves a run to its next filter.
-func (w *walk) step(r *run) bool {
-	left := w.index.filed[r.at:r.end]
-	for k := range left {
-		if e := &left[k]; e.sign&^w.sign == 0 && e.mask>>w.part&1 != 0 && e.filter > w.last {
-			r.head, r.at = e.filter, r.at+int32(k)+1
-			return true
+// first tells where the first filter is that can apply.
+func (w *walk) first(filters []entry) int {
+	for i := range filters {
+		if e := &filters[i]; e.sign&^w.sign == 0 && e.mask>>w.part&1 != 0 && e.filter > w.last {
+			return i
 		}
 	}
-	return false
+	return len(filters)
 }
 
 // advance moves the first run on and restores the heap.
 func (w *walk) advance() {
-	if !w.step(&w.heap[0]) {
+	top := &w.heap[0]
+	if i := w.first(top.rest); i < len(top.rest) {
+		top.head, top.rest = top.rest[i].filter, top.rest[i+1:]
+	} else {
 		n := len(w.heap) - 1
-		w.heap[0] = w.heap[n]
+		*top = w.heap[n]
 		w.heap = w.heap[:n]
 	}
 	w.down(0)
