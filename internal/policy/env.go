@@ -11,8 +11,7 @@ type env struct {
 	tags      []string
 	maybeTags []string // set by filters of which it is not known yet whether they apply
 	decision  *Decision
-	reading   *reading     // nil in a walk without the index
-	customer  *CustomerDef // of a walk
+	reading   *reading // nil in a walk without the index
 
 	seed   maphash.Seed
 	hashed uint32 // bit d: hashes[d] is there

@@ -25,7 +25,7 @@ func (p *Program) eval(f *Facts, d *Decision, plain bool) Trace {
 	d.Rcpt = f.Rcpt
 	w := p.begin(f, plain)
 	var trace Trace
-	if !p.door(&w.env, d) {
+	if !p.door(w, d) {
 		w.gather()
 		trace = p.decide(w, d)
 	}
@@ -50,14 +50,14 @@ func (p *Program) decide(w *walk, d *Decision) Trace {
 		changed := r.acts && w.env.apply(&p.Filters[i], d, p)
 		if r.then != nil {
 			d.Filter, d.Pos = r.name, r.pos
-			p.finish(&w.env, d, r)
+			p.finish(w, d, r)
 			return trace
 		}
 		if changed {
 			w.changed()
 		}
 	}
-	p.byDefault(&w.env, d)
+	p.byDefault(w, d)
 	return trace
 }
 
@@ -89,7 +89,7 @@ func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
 	d := Decision{Rcpt: f.Rcpt}
 	w := p.begin(f, plain)
 	defer w.end()
-	if p.door(&w.env, &d) {
+	if p.door(w, &d) {
 		return d, d.Disposition == Refused
 	}
 	w.gather()
@@ -114,7 +114,7 @@ func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
 		}
 		out := d
 		out.Filter, out.Pos = r.name, r.pos
-		p.finish(&w.env, &out, r)
+		p.finish(w, &out, r)
 		if out.Disposition != Refused {
 			return Decision{}, false
 		}
@@ -125,7 +125,7 @@ func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
 			return *first, true
 		}
 	}
-	if p.byDefault(&w.env, &d); d.Disposition != Refused {
+	if p.byDefault(w, &d); d.Disposition != Refused {
 		return Decision{}, false
 	}
 	if first == nil {
@@ -178,27 +178,33 @@ func (e *env) maybe(f *Filter) (changed bool) {
 }
 
 // door decides what the topology alone decides.
-func (p *Program) door(e *env, d *Decision) bool {
-	t, f := p.Topology, e.facts
+func (p *Program) door(w *walk, d *Decision) bool {
+	t, f := p.Topology, w.env.facts
 	for i := range t.Reports {
 		if t.Reports[i] == f.Rcpt {
 			d.Disposition = Consume
 			return true
 		}
 	}
-	switch f.Origin {
-	case Stranger:
-		if !matchAny(t.Accept, f.Rcpt) {
-			d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
-			return true
-		}
-	case Customer:
-		if c := e.customer; c != nil && !c.maySend(f.Sender) {
-			d.refuse(550, [3]int{5, 7, 1}, "not your sender domain")
-			return true
-		}
+	switch {
+	case f.Origin == Stranger && !matchAny(t.Accept, f.Rcpt):
+		d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
+		return true
+	case w.barred:
+		d.refuse(550, [3]int{5, 7, 1}, "not your sender domain")
+		return true
 	}
 	return false
+}
+
+// customer gives the pool of the customer that facts are of, and whether the sender is
+// somebody else's.
+func (p *Program) customer(f *Facts) (pool string, barred bool) {
+	c := p.customers[f.Customer]
+	if c == nil {
+		return "", false
+	}
+	return c.Pool, f.Origin == Customer && !c.maySend(f.Sender)
 }
 
 // maySend reports whether a reverse-path is the customer's. The null reverse-path is
@@ -209,24 +215,24 @@ func (c *CustomerDef) maySend(a Address) bool {
 
 // byDefault is what happens to what no filter decides: customers' mail goes out by
 // the default pool, everything else is refused.
-func (p *Program) byDefault(e *env, d *Decision) {
-	if e.facts.Origin == Customer {
-		p.deliver(e, d, "")
+func (p *Program) byDefault(w *walk, d *Decision) {
+	if w.env.facts.Origin == Customer {
+		p.deliver(w, d, "")
 		return
 	}
 	d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
 }
 
-func (p *Program) finish(e *env, d *Decision, r *rule) {
+func (p *Program) finish(w *walk, d *Decision, r *rule) {
 	if r.drop {
 		d.Disposition = Drop
 		return
 	}
 	switch t := r.then; t.Kind {
 	case ThenSkip:
-		p.byDefault(e, d)
+		p.byDefault(w, d)
 	case ThenDeliver:
-		p.deliver(e, d, t.Pool)
+		p.deliver(w, d, t.Pool)
 	case ThenReject:
 		text := t.Text
 		if text == "" {
@@ -242,15 +248,14 @@ func (p *Program) finish(e *env, d *Decision, r *rule) {
 
 // deliver settles pool and next hop. The inside host of a domain is its only next
 // hop, whatever pool a filter names.
-func (p *Program) deliver(e *env, d *Decision, pool string) {
+func (p *Program) deliver(w *walk, d *Decision, pool string) {
 	d.Disposition = Deliver
 	if pool != "" {
 		d.Pool = pool
 	}
 	if d.Pool == "" {
-		d.Pool = p.Topology.DefaultPool
-		if c := e.customer; c != nil && c.Pool != "" {
-			d.Pool = c.Pool
+		if d.Pool = w.pool; d.Pool == "" {
+			d.Pool = p.Topology.DefaultPool
 		}
 	}
 	d.Inside = p.InsideFor(d.Rcpt)

@@ -55,20 +55,21 @@ type TLS struct {
 	Cipher  string // IANA name
 }
 
-// Facts are all that a filter may look at: one recipient of one message.
+// Facts are all that a filter may look at: one recipient of one message. What is read
+// for each recipient stands first.
 type Facts struct {
+	Rcpt    Address
+	Origin  Origin
+	Content *Content // nil until the end of DATA: then what depends on it is unknown
+	read    *reading // of Program.Read
+
 	Listener string
-	Origin   Origin
 	Client   Client
 	TLS      TLS
 	AuthUser string
 	Customer string
 	Sender   Address
-	Rcpt     Address
 	Now      time.Time
-	Content  *Content // nil until the end of DATA: then what depends on it is unknown
-
-	read *reading // of Program.Read
 }
 
 // Content is what is known only when the whole message is there.

@@ -8,17 +8,18 @@ import (
 // reading is what facts mean to one Program whoever the recipient is. What every Eval
 // reads of it stands first.
 type reading struct {
-	index    *index
-	content  *Content
-	customer *CustomerDef
-	ready    []entry // of short buckets: the filters that can still apply, in order
-	sign     uint32
-	known    uint32 // bit d: marks[d] is there
-	part     uint8
-	few      [4]entry // where ready begins
-	buckets  []int32  // the long ones; all of them in a grid
-	fields   []fieldMark
-	marks    [sources]uint32
+	index   *index
+	content *Content
+	pool    string  // of the customer
+	ready   []entry // of short buckets: the filters that can still apply, in order
+	sign    uint32
+	part    uint8
+	barred  bool     // the sender is not the customer's
+	few     [4]entry // where ready begins
+	buckets []int32  // the long ones; all of them in a grid
+	fields  []fieldMark
+	marks   [sources]uint32
+	known   uint32 // bit d: marks[d] is there
 }
 
 // fieldMark is the hashes of a header field that some test reads.
@@ -32,7 +33,8 @@ type fieldMark struct {
 // of f that differ in Rcpt alone are prepared too. Nothing else of them may be changed
 // afterwards, nor may the Content. It changes no decision.
 func (p *Program) Read(f *Facts) {
-	r := &reading{content: f.Content, customer: p.customers[f.Customer]}
+	r := &reading{content: f.Content}
+	r.pool, r.barred = p.customer(f)
 	e := env{facts: f}
 	for left := p.code.uses &^ ofRcpt; left != 0; left &= left - 1 {
 		if d := dim(bits.TrailingZeros32(left)); f.Content != nil || d.lacks() != lackContent {

@@ -14,6 +14,8 @@ type walk struct {
 	heap    []run
 	own     reading // of facts that were not read before
 	grid    gridWalk
+	pool    string // of the customer
+	barred  bool   // the sender is not the customer's
 }
 
 // run is what is left of a bucket.
@@ -28,9 +30,9 @@ func (p *Program) begin(f *Facts, plain bool) *walk {
 	w.env.reset(f, p)
 	w.plain, w.last = plain, -1
 	if !plain && f.read != nil && f.read.index == p.index && f.read.content == f.Content {
-		w.env.reading, w.env.customer = f.read, f.read.customer
+		w.env.reading, w.pool, w.barred = f.read, f.read.pool, f.read.barred
 	} else {
-		w.env.customer = p.customers[f.Customer]
+		w.pool, w.barred = p.customer(f)
 	}
 	return w
 }
