@@ -170,6 +170,9 @@ func (c *compiler) callEndsWith(x *Call) test {
 			c.warn(pos, s, fmt.Sprintf("suffix %q has no leading dot: %q ends with it too", s, "evil"+s), fmt.Sprintf("write %q, and add == %q for the domain itself", "."+s, s))
 		}
 	}
+	if d, ok := source(o.name); ok {
+		return test{op: opSuffix, of: d, texts: []string{s}}
+	}
 	return o.textTest(func(v string) bool { return strings.HasSuffix(v, s) })
 }
 

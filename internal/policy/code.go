@@ -14,7 +14,7 @@ type predicate func(*env) Result
 // test is a compiled condition. Tests are laid out as code before they are asked.
 type test struct {
 	op    opcode
-	of    dim    // of opText
+	of    dim    // of opText and opSuffix
 	field string // of opHeader: a name in lower case
 	want  bool   // of opText and opHeader: that the text is one of these, or that it is not
 	texts []string
@@ -28,7 +28,8 @@ type opcode uint8
 const (
 	opYes opcode = iota
 	opNo
-	opText // a text of the facts is one of some constants
+	opText   // a text of the facts is one of some constants
+	opSuffix // a text of the facts ends with a constant
 	opNot
 	opAnd
 	opOr
@@ -39,14 +40,13 @@ const (
 // code is all conditions of a Program in one piece, since most of what it costs to ask
 // one is memory that is not in a cache. A junction stands before its parts.
 type code struct {
-	seed  maphash.Seed
-	steps []step
-	marks []uint32 // hashes of constants, those of one set in order
-	refs  []ref    // where their texts are
-	blob  string
-	calls []predicate
-	uses  uint32   // bit d: a test reads the text
-	names []string // of the header fields that tests read, sorted
+	seed   maphash.Seed
+	steps  []step
+	consts []constant // those of one set in the order of their marks
+	blob   string     // their texts
+	calls  []predicate
+	uses   uint32   // bit d: a test reads the text
+	names  []string // of the header fields that tests read, sorted
 }
 
 // step is one test.
@@ -59,18 +59,19 @@ type step struct {
 	next  uint32 // the first step after it and its parts
 }
 
-type ref struct{ at, n uint32 }
+// constant is the hash of a text and where it is in the blob.
+type constant struct{ mark, at, n uint32 }
 
 // layout makes code.
 type layout struct {
 	code
 	blob strings.Builder
-	seen map[string]ref
+	seen map[string]constant
 	read map[string]bool // header fields
 }
 
 func newLayout(seed maphash.Seed) *layout {
-	return &layout{code: code{seed: seed}, seen: map[string]ref{}, read: map[string]bool{}}
+	return &layout{code: code{seed: seed}, seen: map[string]constant{}, read: map[string]bool{}}
 }
 
 // done gives the code; the layout is not used afterwards.
@@ -84,9 +85,9 @@ func (l *layout) done() code {
 func (l *layout) add(t *test) uint32 {
 	at := uint32(len(l.steps))
 	l.steps = append(l.steps, step{op: t.op, of: t.of, want: t.want})
-	s := step{op: t.op, of: t.of, want: t.want, at: uint32(len(l.marks)), n: uint32(len(t.texts))}
+	s := step{op: t.op, of: t.of, want: t.want, at: uint32(len(l.consts)), n: uint32(len(t.texts))}
 	switch t.op {
-	case opText:
+	case opText, opSuffix:
 		s.lacks = t.of.lacks()
 		l.uses |= 1 << t.of
 		l.constants(t.texts)
@@ -109,25 +110,17 @@ func (l *layout) add(t *test) uint32 {
 
 // constants appends a set of texts in the order of their hashes.
 func (l *layout) constants(texts []string) {
-	type constant struct {
-		mark uint32
-		text string
-	}
-	set := make([]constant, len(texts))
-	for i, s := range texts {
-		set[i] = constant{mark: uint32(maphash.String(l.seed, s)), text: s}
-	}
-	slices.SortFunc(set, func(a, b constant) int { return cmp.Compare(a.mark, b.mark) })
-	for _, c := range set {
-		r, known := l.seen[c.text]
+	from := len(l.consts)
+	for _, s := range texts {
+		c, known := l.seen[s]
 		if !known {
-			r = ref{at: uint32(l.blob.Len()), n: uint32(len(c.text))}
-			l.blob.WriteString(c.text)
-			l.seen[c.text] = r
+			c = constant{mark: uint32(maphash.String(l.seed, s)), at: uint32(l.blob.Len()), n: uint32(len(s))}
+			l.blob.WriteString(s)
+			l.seen[s] = c
 		}
-		l.marks = append(l.marks, c.mark)
-		l.refs = append(l.refs, r)
+		l.consts = append(l.consts, c)
 	}
+	slices.SortFunc(l.consts[from:], func(a, b constant) int { return cmp.Compare(a.mark, b.mark) })
 }
 
 // holds asks the test that begins at a step.
@@ -141,6 +134,8 @@ func (c *code) holds(e *env, at uint32) Result {
 		return Yes
 	case opText:
 		return truth(c.among(s.at, s.n, e.mark(s.of), e.text(s.of)) == s.want)
+	case opSuffix:
+		return truth(strings.HasSuffix(e.text(s.of), c.text(&c.consts[s.at])))
 	case opNot:
 		return -c.holds(e, at+1)
 	case opAnd:
@@ -186,29 +181,30 @@ const linear = 16
 
 // among reports whether a text is in a set of constants, by its hash first.
 func (c *code) among(at, n, mark uint32, s string) bool {
-	marks := c.marks[at : at+n]
-	i := 0
+	set := c.consts[at : at+n]
 	if n > linear {
-		i, _ = slices.BinarySearch(marks, mark)
+		i, _ := slices.BinarySearchFunc(set, mark, func(k constant, mark uint32) int { return cmp.Compare(k.mark, mark) })
+		end := i
+		for end < len(set) && set[end].mark == mark {
+			end++
+		}
+		set = set[i:end]
 	}
-	for ; i < len(marks) && marks[i] <= mark; i++ {
-		if marks[i] == mark && c.constant(at+uint32(i)) == s {
+	for i := range set {
+		if k := &set[i]; k.mark == mark && c.text(k) == s {
 			return true
 		}
 	}
 	return false
 }
 
-func (c *code) constant(i uint32) string {
-	r := c.refs[i]
-	return c.blob[r.at : r.at+r.n]
-}
+func (c *code) text(k *constant) string { return c.blob[k.at : k.at+k.n] }
 
 // header asks each occurrence of a field until one is as wanted, with an index those
 // that it has found.
 func (c *code) header(e *env, s *step) Result {
 	headers := e.facts.Content.Headers
-	name, mark := c.constant(s.at), c.marks[s.at]
+	name, mark := c.text(&c.consts[s.at]), c.consts[s.at].mark
 	if e.reading == nil {
 		for i := range headers {
 			h := &headers[i]

@@ -1,5 +1,7 @@
 package policy
 
+import "strings"
+
 // Texts that are known from the envelope, and those of the recipient.
 const (
 	ofRcpt = 1<<dimRcptDomain | 1<<dimRcptLocal
@@ -25,14 +27,13 @@ func (x *index) lookUp(d dim, s string, out []int32) []int32 {
 // suffixes looks up those suffixes of a domain that begin with a dot and have as many
 // dots as some suffix of the policy.
 func (x *index) suffixes(d dim, s string, out []int32) []int32 {
-	dots := 0
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i] != '.' {
-			continue
+	wanted := x.dots[d]
+	for left := strings.Count(s, "."); left > 0; left-- {
+		s = s[strings.IndexByte(s, '.'):]
+		if wanted>>min(left, 63)&1 != 0 {
+			out = x.get(textKey(d, x.hash(s)), out)
 		}
-		if dots++; x.dots[d]>>min(dots, 63)&1 != 0 {
-			out = x.get(textKey(d, x.hash(s[i:])), out)
-		}
+		s = s[1:]
 	}
 	return out
 }
