@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 )
 
@@ -18,6 +19,7 @@ type Config struct {
 	Retry     Retry
 	Egress    Egress
 	Providers []Provider
+	Shaping   *shaping.Rules // the shipped ones and the file's, merged
 	Users     map[string]User
 	Version   string            // first 12 hexadecimal digits of the SHA-256 over all files
 	Files     []string          // in the order in which they were read
