@@ -27,6 +27,7 @@ internal/verify: internal/policy internal/verify/sat internal/verify/lang
 internal/spool: internal/smtp
 internal/spool/faultfs: internal/spool
 internal/ledger: internal/smtp internal/policy
+internal/journal: internal/smtp internal/ledger
 internal/config: internal/smtp internal/policy internal/verify internal/shaping
 internal/proof: internal/smtp internal/policy internal/verify internal/config
 internal/egress: internal/smtp
