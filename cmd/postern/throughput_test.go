@@ -28,10 +28,7 @@ func TestThroughput(t *testing.T) {
 	if rounds < 1 {
 		t.Skip("make bench runs it: five rounds take a quarter of an hour")
 	}
-	count := 20_000
-	if n, err := strconv.Atoi(os.Getenv("POSTERN_BENCH_MESSAGES")); err == nil {
-		count = n
-	}
+	count := messages()
 	for _, size := range []int{4 << 10, 50 << 10} {
 		got := map[string][]sample{}
 		for range rounds {
@@ -45,18 +42,26 @@ func TestThroughput(t *testing.T) {
 	}
 }
 
+// messages is how many messages a run has.
+func messages() int {
+	if n, err := strconv.Atoi(os.Getenv("POSTERN_BENCH_MESSAGES")); err == nil {
+		return n
+	}
+	return 20_000
+}
+
 func wanted(name string) bool {
 	only := os.Getenv("POSTERN_BENCH_ONLY")
 	return only == "" || slices.ContainsFunc(strings.Split(only, ","), func(part string) bool { return strings.Contains(name, part) })
 }
 
 // BenchmarkRelay is the row of Postern alone, for profiles (POSTERN_TEST_PROFILE):
-// one iteration is one run of 20,000 messages.
+// one iteration is one run of all the messages.
 func BenchmarkRelay(b *testing.B) {
 	for _, size := range []int{4 << 10, 50 << 10} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			for range b.N {
-				s := contenders()[postern].measure(b, size, 20_000)
+				s := contenders()[postern].measure(b, size, messages())
 				b.ReportMetric(s.accepted, "accepted/s")
 				b.ReportMetric(s.through, "through/s")
 				b.ReportMetric(s.cpu, "cpu-s/1000")
