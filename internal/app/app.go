@@ -25,6 +25,7 @@ import (
 	"postern.dev/postern/internal/incident"
 	"postern.dev/postern/internal/ledger"
 	"postern.dev/postern/internal/queue"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 	"postern.dev/postern/internal/stamp"
@@ -75,6 +76,7 @@ type App struct {
 	resolver *egress.Resolver
 	book     *incident.Book
 	queue    *queue.Queue
+	shaping  *shaping.Shaping
 	gateway  *gateway.Gateway
 	intake   *intake
 	metrics  *metrics
@@ -141,6 +143,9 @@ func (a *App) wire(ctx context.Context) error {
 		return err
 	}
 	a.current.Store(g)
+	if err := a.openShaping(ctx, g.shaping); err != nil {
+		return err
+	}
 	a.book, err = incident.Load(ctx, incident.Options{Records: a.ledger, Commit: a.commitEvents, Now: a.o.Now})
 	if err != nil {
 		return err
@@ -418,6 +423,7 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
 	}
 	a.current.Store(g)
+	a.shaping.Load(g.shaping)
 	a.logProof(cfg, proved)
 	a.log.Info("policy loaded", "policy", cfg.Version, "filters", len(cfg.Program.Filters), "by", req.By, "reason", req.Reason)
 	out := &Reloaded{Policy: cfg.Version, Filters: len(cfg.Program.Filters)}

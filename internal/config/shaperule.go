@@ -211,7 +211,7 @@ func (b *block) threshold(r *shaping.Rule) (t shaping.Threshold) {
 	if !ok {
 		return t
 	}
-	rate, ok := parseShapeRate(s)
+	rate, ok := shaping.ParseRate(s)
 	if !ok || rate.Burst != 0 || rate.Count > 10_000 || rate.Per > 7*24*time.Hour {
 		b.l.add(a.Expr.Range(), fmt.Sprintf("threshold: %q is not a threshold", s), `replies and a time, as "5/10m": at most 10000 in 168h`)
 		return t
@@ -349,7 +349,7 @@ func (b *block) rate(x hclsyntax.Expression) *shaping.Rate {
 	if !ok {
 		return nil
 	}
-	r, ok := parseShapeRate(s)
+	r, ok := shaping.ParseRate(s)
 	if !ok {
 		b.l.add(x.Range(), fmt.Sprintf("%q is not a rate", s), `a count and a time, as "60/1m"`)
 		return nil
@@ -403,22 +403,4 @@ func (b *block) scope(e *shaping.Effect, name string, what, reach hclsyntax.Expr
 	case !has(shaping.Reaches(), e.Within):
 		b.l.add(reach.Range(), fmt.Sprintf("%s: how far does it reach?", name), oneOfHint(e.Within, shaping.Reaches())+", without quotes")
 	}
-}
-
-// parseShapeRate reads "100/1m" or "1000/1h/50".
-func parseShapeRate(s string) (r shaping.Rate, ok bool) {
-	count, rest, found := strings.Cut(s, "/")
-	per, burst, bursts := strings.Cut(rest, "/")
-	n, err := strconv.Atoi(count)
-	d, err2 := time.ParseDuration(per)
-	if !found || err != nil || err2 != nil || n <= 0 || n > 1e9 || d < time.Second || d > mostWait {
-		return r, false
-	}
-	r = shaping.Rate{Count: n, Per: d}
-	if bursts {
-		if r.Burst, err = strconv.Atoi(burst); err != nil || r.Burst < 1 || r.Burst > n {
-			return r, false
-		}
-	}
-	return r, true
 }

@@ -24,6 +24,13 @@ var shippedShaping []byte
 // ShippedRules gives the text of the rules that come with the program.
 func ShippedRules() []byte { return slices.Clone(shippedShaping) }
 
+// Shipped gives the rules that come with the program, alone.
+func Shipped() *shaping.Rules {
+	l := &loader{sources: map[string][]byte{}, names: map[string]hcl.Range{}, single: map[string]hcl.Range{}}
+	l.shapingComplete()
+	return l.cfg.Shaping
+}
+
 // shaped gathers what the files say about shaping.
 type shaped struct {
 	ours    shaping.Rules // of the files
@@ -198,7 +205,7 @@ func slower(a, b shaping.Rate) bool {
 // rates reads a list of rates.
 func (b *block) rates(name string) (out []shaping.Rate) {
 	for _, it := range b.strs(name) {
-		r, ok := parseShapeRate(it.text)
+		r, ok := shaping.ParseRate(it.text)
 		if !ok {
 			b.l.add(it.where, fmt.Sprintf("%s: %q is not a rate", name, it.text), `a count and a time, as "100/1m", or with a burst, as "1000/1h/50"`)
 			continue

@@ -37,7 +37,7 @@ var expressions = []string{
 	`(one|two|three|.)`, `(one|two[0-9])x`, `a|b|c`, `((((nested))))`, `(?-i:Case)`, `[[:space:]]retry`, `\x{1F600}`, `é{2}`, `(?s)a.b`, `$^`, `(a|ab)(c|bcd)(d*)`,
 }
 
-func compiled(t testing.TB, exprs []string) []Rule {
+func regexps(t testing.TB, exprs []string) []Rule {
 	t.Helper()
 	var rules []Rule
 	for i, e := range exprs {
@@ -66,7 +66,7 @@ func compiled(t testing.TB, exprs []string) []Rule {
 // TestIndexFindsWhatExpressionsFind compares with and without the index, over texts put
 // together of pieces of the expressions.
 func TestIndexFindsWhatExpressionsFind(t *testing.T) {
-	rules := compiled(t, expressions)
+	rules := regexps(t, expressions)
 	m, err := newMatcher(rules)
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func FuzzMatch(f *testing.F) {
 		if err != nil {
 			return
 		}
-		rules := append(compiled(t, expressions), Rule{Name: "fuzzed", Text: []*regexp.Regexp{re}})
+		rules := append(regexps(t, expressions), Rule{Name: "fuzzed", Text: []*regexp.Regexp{re}})
 		m, err := newMatcher(rules)
 		if err != nil {
 			t.Fatal(err)
