@@ -19,6 +19,7 @@ type Config struct {
 	Egress    Egress
 	Providers []Provider
 	Users     map[string]User
+	LogFiles  []LogFile
 	Version   string            // first 12 hexadecimal digits of the SHA-256 over all files
 	Files     []string          // in the order in which they were read
 	Sources   map[string][]byte // by file

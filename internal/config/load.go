@@ -162,7 +162,7 @@ func topAttributes() []string {
 }
 
 func topBlocks() []string {
-	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive"}
+	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive", "log_file"}
 }
 
 // top reads what stands outside of all blocks.
@@ -196,7 +196,7 @@ func (l *loader) once(name string, where hcl.Range) bool {
 }
 
 func (l *loader) block(hb *hclsyntax.Block) {
-	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true}
+	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true, "log_file": true}
 	if !has(topBlocks(), hb.Type) {
 		return
 	}
@@ -237,6 +237,8 @@ func (l *loader) block(hb *hclsyntax.Block) {
 		l.assert(hb)
 	case "waive":
 		l.waive(hb)
+	case "log_file":
+		l.logFile(hb)
 	}
 }
 
@@ -293,7 +295,7 @@ func (l *loader) include(b *block, dir string) {
 // Names lists the attributes of all blocks, for the reference.
 func Names() []string {
 	var all []string
-	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(), waiverAttributes(),
+	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(), waiverAttributes(), logFileAttributes(),
 		{"address", "addresses", "from", "auth", "proxy_from", "networks", "senders", "users", "pool", "domains", "resends", "sources", "always",
 			"first", "factor", "max", "jitter", "expire", "delay_notice"}} {
 		all = append(all, list...)
