@@ -73,6 +73,7 @@ type App struct {
 
 	spool    *spool.Spool
 	ledger   *ledger.Ledger
+	journals *journals
 	resolver *egress.Resolver
 	book     *incident.Book
 	queue    *queue.Queue
@@ -158,7 +159,7 @@ func (a *App) wire(ctx context.Context) error {
 	if err := a.missedTrips(ctx); err != nil {
 		return err
 	}
-	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a))
+	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals))
 	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
 }
@@ -178,10 +179,17 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	}
 	a.ledger = l
 	a.push("ledger", func(context.Context) error { return l.Close() })
+	a.journals = newJournals(a, sp)
+	a.push("log files that did not start", func(context.Context) error { a.journals.close(); return nil })
+	for _, f := range a.o.Config.LogFiles {
+		if _, err := a.journals.open(f); err != nil {
+			return err
+		}
+	}
 	follow, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		err := l.Follow(follow, source{sp, a.metrics})
+		err := l.Follow(follow, source{sp, a.journals, a.metrics})
 		done <- err
 		if follow.Err() == nil {
 			a.failed <- fmt.Errorf("ledger no longer follows the spool: %w", err)
@@ -202,15 +210,30 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	if err != nil {
 		return err
 	}
-	sp.Forget(pos)
+	a.journals.indexed(pos)
+	for _, r := range a.journals.all() {
+		r.start()
+	}
+	a.push("log files", func(ctx context.Context) error {
+		if len(a.journals.all()) == 0 {
+			return nil
+		}
+		_, err := sp.Commit(ctx, &spool.Batch{}) // what was promised before it is durable then, and is written
+		a.journals.close()
+		return err
+	})
 	return nil
 }
 
 // source counts events on their way into the ledger.
 type source struct {
 	*spool.Spool
-	metrics *metrics
+	journals *journals
+	metrics  *metrics
 }
+
+// Forget implements ledger.Source: the log files have a say.
+func (s source) Forget(upto uint64) { s.journals.indexed(upto) }
 
 // Read implements ledger.Source.
 func (s source) Read(ctx context.Context, from uint64, most int) ([][]byte, uint64, error) {
@@ -416,6 +439,9 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	}
 	g, err := a.build(cfg, proved)
 	if err != nil {
+		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
+	}
+	if err := a.journals.apply(cfg.LogFiles); err != nil {
 		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
 	}
 	e := &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: req.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: req.Reason}

@@ -23,6 +23,8 @@ type Config struct {
 	Providers []Provider
 	Shaping   *shaping.Rules // the shipped ones and the file's, merged
 	Users     map[string]User
+	LogFiles  []LogFile
+	Signing   Signing
 	Version   string            // first 12 hexadecimal digits of the SHA-256 over all files
 	Files     []string          // in the order in which they were read
 	Sources   map[string][]byte // by file
