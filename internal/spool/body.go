@@ -191,6 +191,16 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 // writeBlock is how much of a body is written at once.
 const writeBlock = 32 << 10
 
+// Rest gives what is left of a body in memory, which nobody may change; nil where it is
+// in a file.
+func (r *Reader) Rest() []byte {
+	at, err := r.Seek(0, io.SeekCurrent)
+	if r.inline == nil || err != nil {
+		return nil
+	}
+	return r.inline[at:]
+}
+
 // Size is the length of the body in octets.
 func (r *Reader) Size() int64 { return r.size }
 
