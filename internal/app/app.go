@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"postern.dev/postern/internal/incident"
 	"postern.dev/postern/internal/ledger"
 	"postern.dev/postern/internal/queue"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 	"postern.dev/postern/internal/stamp"
@@ -74,6 +76,7 @@ type App struct {
 	resolver *egress.Resolver
 	book     *incident.Book
 	queue    *queue.Queue
+	shaping  *shaping.Shaping
 	gateway  *gateway.Gateway
 	intake   *intake
 	metrics  *metrics
@@ -140,11 +143,18 @@ func (a *App) wire(ctx context.Context) error {
 		return err
 	}
 	a.current.Store(g)
+	if err := a.openShaping(ctx, g.shaping); err != nil {
+		return err
+	}
 	a.book, err = incident.Load(ctx, incident.Options{Records: a.ledger, Commit: a.commitEvents, Now: a.o.Now})
 	if err != nil {
 		return err
 	}
-	a.wireMail(cfg)
+	acts, err := a.ledger.Acts(ctx, time.Time{})
+	if err != nil {
+		return err
+	}
+	a.wireMail(cfg, acts)
 	if err := a.missedTrips(ctx); err != nil {
 		return err
 	}
@@ -227,7 +237,7 @@ func (a *App) firstDay(ctx context.Context) error {
 }
 
 // wireMail makes the rooms that mail passes through.
-func (a *App) wireMail(cfg *config.Config) {
+func (a *App) wireMail(cfg *config.Config, acts []ledger.Admin) {
 	own := map[netip.AddrPort]bool{}
 	for _, l := range cfg.Listeners {
 		for _, ap := range l.Addresses {
@@ -240,7 +250,7 @@ func (a *App) wireMail(cfg *config.Config) {
 	ring := func() *stamp.Ring { return a.now().ring }
 	a.intake = newIntake(a)
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },
-		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log})
+		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts)})
 	a.gateway = gateway.New(gateway.Options{Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
 		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})
 }
@@ -413,6 +423,7 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
 	}
 	a.current.Store(g)
+	a.shaping.Load(g.shaping)
 	a.logProof(cfg, proved)
 	a.log.Info("policy loaded", "policy", cfg.Version, "filters", len(cfg.Program.Filters), "by", req.By, "reason", req.Reason)
 	out := &Reloaded{Policy: cfg.Version, Filters: len(cfg.Program.Filters)}
