@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"postern.dev/postern/internal/ahocorasick"
 )
 
 // filing makes an index: it files each filter where it is found.
@@ -205,14 +207,14 @@ func (f *filing) header(numbers map[string]int32, name string) int32 {
 }
 
 // automaton finds the texts of atoms, given as pairs of atom and bucket.
-func (f *filing) automaton(pairs []int32) *automaton {
+func (f *filing) automaton(pairs []int32) *ahocorasick.Automaton {
 	var texts []string
 	var values []int32
 	for k := 0; k < len(pairs); k += 2 {
 		texts = append(texts, f.atoms[pairs[k]].text)
 		values = append(values, pairs[k+1])
 	}
-	return newAutomaton(texts, values)
+	return ahocorasick.New(texts, values)
 }
 
 func (f *filing) values() []int32 {

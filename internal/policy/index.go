@@ -3,6 +3,8 @@ package policy
 import (
 	"hash/maphash"
 	"sync"
+
+	"postern.dev/postern/internal/ahocorasick"
 )
 
 // index finds, for one transaction, the filters that can give anything but No. It
@@ -46,7 +48,7 @@ type entry struct {
 type headerIndex struct {
 	present  int32 // bucket, -1 for none
 	tested   bool  // its values are compared with constants
-	contains *automaton
+	contains *ahocorasick.Automaton
 }
 
 // newIndex builds the index of a compiled policy; as a grid where the buckets would

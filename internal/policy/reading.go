@@ -3,6 +3,8 @@ package policy
 import (
 	"math/bits"
 	"slices"
+
+	"postern.dev/postern/internal/ahocorasick"
 )
 
 // reading is what facts mean to one Program whoever the recipient is. What every Eval
@@ -154,6 +156,6 @@ func (x *index) readHeader(r *reading, f *HeaderField, at int32) {
 		r.buckets = x.get(valueKey(n, value), r.buckets)
 	}
 	if h.contains != nil {
-		r.buckets = h.contains.scan(f.Value, r.buckets)
+		r.buckets = ahocorasick.Scan(h.contains, f.Value, r.buckets)
 	}
 }
