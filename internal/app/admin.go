@@ -180,6 +180,7 @@ func (a *App) status(*http.Request) (any, error) {
 	g := a.now()
 	s := Status{Version: Version(), Hostname: g.cfg.Node.Hostname, Started: a.started, Policy: g.cfg.Version, Guard: string(g.cfg.Guard),
 		Filters: len(g.cfg.Program.Filters), Listeners: a.bound, Incidents: len(a.book.List(false))}
+	s.LogFiles = a.journals.status()
 	s.Waiting, s.Held = a.queue.Counts()
 	o := proof.Apply(g.proof.Result, g.cfg.Waivers, a.o.Now())
 	s.Proof = string(o.Status)

@@ -25,6 +25,19 @@ type (
 		Waiting   int       `json:"waiting"`
 		Held      int       `json:"held"`
 		Incidents int       `json:"incidents"`
+
+		LogFiles []LogStatus `json:"log_files,omitempty"`
+	}
+
+	// LogStatus is how one log file fares.
+	LogStatus struct {
+		Name   string `json:"name"`
+		Format string `json:"format"`
+		Path   string `json:"path"`
+		Events uint64 `json:"events"`          // seen since it was new
+		Behind int64  `json:"behind"`          // octets of the spool's log, bodies included
+		Gaps   int    `json:"gaps"`            // since the start
+		Error  string `json:"error,omitempty"` // why nothing is written at the moment
 	}
 
 	// QueueRow is one recipient that is not done with.

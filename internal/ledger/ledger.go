@@ -55,6 +55,7 @@ const (
 	keySeen     = 'v' // hash of a report's identity
 	keyIncident = 'i' // incident, 0, suffix -> event
 	keyPolicy   = 'P' // suffix -> event
+	keyAdmin    = 'A' // suffix -> event
 	keyShaping  = 'S' // suffix -> ShapingChanged
 	keyInForce  = 'F' // end of a shaping action, action -> ShapingChanged that began it
 	keyBad      = 'b' // suffix -> octets that are no event
@@ -303,6 +304,9 @@ func entries(e Event, ev []byte) [][2][]byte {
 		put(key(keyIncident, []byte(e.Incident), []byte{0}, sfx), ev)
 	case *PolicyLoaded:
 		put(key(keyPolicy, sfx), ev)
+		put(key(keyTime, sfx), ev)
+	case *Admin:
+		put(key(keyAdmin, sfx), ev)
 		put(key(keyTime, sfx), ev)
 	case *ShapingChanged:
 		put(key(keyShaping, sfx), ev)
