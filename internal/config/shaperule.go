@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
+	"postern.dev/postern/internal/bounce"
 	"postern.dev/postern/internal/shaping"
 )
 
@@ -37,6 +38,15 @@ func (l *loader) rule(hb *hclsyntax.Block) {
 			continue
 		}
 		r.Stages = append(r.Stages, it.text)
+	}
+	if a := b.attr("category"); a != nil {
+		if _, ok := bounce.Parse(r.Category); !ok {
+			var names []string
+			for _, c := range bounce.Categories() {
+				names = append(names, c.String())
+			}
+			l.add(a.Expr.Range(), fmt.Sprintf("unknown category %q", r.Category), oneOfHint(r.Category, names))
+		}
 	}
 	r.After = b.duration("after", 0, leastWait, mostWait)
 	b.effects(&r)

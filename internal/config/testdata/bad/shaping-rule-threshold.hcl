@@ -18,3 +18,7 @@ listener "internet" {
   from    = "strangers"
 }
 pool "general" { sources = ["198.51.100.10"] }
+rule "kind" {
+  code     = 550
+  category = "greylist"
+}
