@@ -128,6 +128,9 @@ func runStatus(ctx context.Context, e *env, args []string) error {
 	}
 	fmt.Fprintf(w, "proof\t%s%s\n", s.Proof, waived)
 	fmt.Fprintf(w, "listeners\t%s\nqueue\t%d waiting, %d held\nincidents\t%d open\n", strings.Join(s.Listeners, ", "), s.Waiting, s.Held, s.Incidents)
+	for _, text := range s.Warnings {
+		fmt.Fprintf(w, "warning\t%s\n", text)
+	}
 	return w.Flush()
 }
 
@@ -144,11 +147,12 @@ func runHealth(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := remote(c.Get(ctx, "/readyz", nil, nil)); err != nil {
+	var said []byte
+	if err := remote(c.Get(ctx, "/readyz", nil, &said)); err != nil {
 		return err
 	}
-	fmt.Fprintln(e.stdout, "ready")
-	return nil
+	_, err = e.stdout.Write(said)
+	return err
 }
 
 func runReload(ctx context.Context, e *env, args []string) error {

@@ -25,6 +25,7 @@ type (
 		Waiting   int       `json:"waiting"`
 		Held      int       `json:"held"`
 		Incidents int       `json:"incidents"`
+		Warnings  []string  `json:"warnings"` // what soon, or at once, needs a hand
 	}
 
 	// QueueRow is one recipient that is not done with.

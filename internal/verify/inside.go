@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 
 	"postern.dev/postern/internal/policy"
 )
@@ -25,6 +26,9 @@ func (v *prover) insides(r *report) {
 	var next []taint
 	if sc := v.stranger(); len(sc.listeners) > 0 {
 		next = v.handedTo(sc, nil, seen)
+	}
+	if h := v.p.InsideFor(v.top.Postmaster); h != "" && len(v.top.Postmasters) > 0 && !v.resends(h) {
+		r.assume(RelayByInside, fmt.Sprintf("inside host %q does not send on what it is given (resends = false)", h))
 	}
 	var reported = map[int]bool{}
 	for len(next) > 0 {
@@ -54,6 +58,10 @@ func (v *prover) insides(r *report) {
 			r.assume(RelayByInside, fmt.Sprintf("inside host %q gets no mail of strangers but through this gateway", h.Name))
 		}
 	}
+}
+
+func (v *prover) resends(host string) bool {
+	return slices.ContainsFunc(v.top.Inside, func(h policy.InsideHost) bool { return h.Name == host && h.Resends })
 }
 
 // handedTo gives the hosts, not seen before, that a message of the scene can be
