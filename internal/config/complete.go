@@ -22,7 +22,6 @@ func (l *loader) complete() {
 	l.networks()
 	l.doors()
 	l.postmasters()
-	l.providers()
 	l.waivedFilters()
 }
 
