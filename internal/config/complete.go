@@ -22,6 +22,7 @@ func (l *loader) complete() {
 	l.networks()
 	l.doors()
 	l.postmasters()
+	l.providers()
 	l.waivedFilters()
 }
 
