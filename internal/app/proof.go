@@ -78,7 +78,7 @@ func newProofMetrics(a *App) *proofMetrics {
 	return &proofMetrics{app: a,
 		status: prometheus.NewDesc("postern_policy_proof_status", "What the prover says of the running policy, with waivers that have not ended: 1 for the status that it has.", []string{"status"}, nil),
 		expiry: prometheus.NewDesc("postern_waiver_expiry_seconds", "When a waiver of the running policy ends, in seconds since 1970.", []string{"code", "filter"}, nil),
-		soon:   prometheus.NewDesc("postern_waivers_ending", "Waivers of the running policy that end within 7 days or have ended: after it the configuration does not load.", nil, nil)}
+		soon:   prometheus.NewDesc("postern_policy_waivers_ending", "Waivers of the running policy that end within 7 days or have ended: after it the configuration does not load.", nil, nil)}
 }
 
 // Describe implements prometheus.Collector.
