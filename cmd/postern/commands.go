@@ -48,7 +48,7 @@ func commands() []command {
 			"ls lists the keys without their secrets. rotate adds a new key, which mints from the\nnext reload on; older ones go on to verify.",
 			"postern keys rotate postern.hcl", runKeys},
 		{"passwd", "", "make the verifier of a password",
-			"Reads a password from standard input and prints its SCRAM-SHA-256 verifier, for the\nusers of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
+			"Asks for a password on a terminal, without showing it, or reads it from a pipe, and prints\nits SCRAM-SHA-256 verifier, for the users of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
 		{"version", "", "print the version", "Prints the version, that of Go, and the machine's kind.", "postern version", runVersion},
 	}
 }

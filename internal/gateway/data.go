@@ -44,18 +44,35 @@ type planned struct {
 // Data implements smtp.Session: it reads the message into the spool, asks the policy
 // for each recipient, and answers 250 only after the commit.
 func (s *session) Data(ctx context.Context, r io.Reader) *smtp.Reply {
+	begin := s.gateway.o.Now()
 	m := &incoming{s: s, body: s.gateway.o.Store.NewBody()}
 	defer m.body.Discard()
 	if reply := m.read(r); reply != nil {
+		s.gateway.o.Meter.Refused(storageOr(reply, Unread))
 		return reply
 	}
 	if reply := m.establish(ctx); reply != nil {
+		s.gateway.o.Meter.Refused(storageOr(reply, NoAuth))
 		return reply
 	}
 	if reply := m.decide(); reply != nil {
-		return reply
+		return reply // counted where it was decided
 	}
-	return m.commit(ctx)
+	reply := m.commit(ctx)
+	if reply.Positive() {
+		s.gateway.o.Meter.Accepted(s.gateway.o.Now().Sub(begin))
+	} else {
+		s.gateway.o.Meter.Refused(Storage)
+	}
+	return reply
+}
+
+// storageOr gives the reason of a reply that cannotKeep may have made.
+func storageOr(r *smtp.Reply, other Reason) Reason {
+	if r.Enhanced[1] == 3 && r.Code < 500 {
+		return Storage
+	}
+	return other
 }
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 32<<10) }}
@@ -278,6 +295,7 @@ func (m *incoming) limit() *smtp.Reply {
 	for i := range m.plan {
 		for _, l := range m.plan[i].decision.Effects.Limits {
 			if !m.s.gateway.rates.take(l.Filter, subject, l.Rate, m.s.gateway.o.Now()) {
+				m.s.gateway.o.Meter.Refused(RateLimit)
 				return smtp.NewReply(451, smtp.EnhancedCode{4, 7, 1}, "rate limit reached, try again later")
 			}
 		}
