@@ -28,14 +28,16 @@ internal/spool: internal/smtp
 internal/spool/faultfs: internal/spool
 internal/ledger: internal/smtp internal/policy
 internal/suppress: internal/smtp internal/policy
-internal/config: internal/smtp internal/policy internal/verify internal/shaping
+internal/journal: internal/smtp internal/ledger
+internal/dkim:
+internal/config: internal/dkim internal/smtp internal/policy internal/verify internal/shaping
 internal/proof: internal/smtp internal/policy internal/verify internal/config
 internal/egress: internal/smtp
 internal/shaping: internal/smtp
 internal/queue: internal/smtp internal/policy internal/message internal/stamp internal/spool internal/ledger internal/egress internal/shaping
 internal/report: internal/smtp internal/message internal/stamp internal/ledger internal/mailauth
 internal/incident: internal/smtp internal/ledger internal/report
-internal/gateway: internal/smtp internal/message internal/stamp internal/policy internal/spool internal/ledger
+internal/gateway: internal/dkim internal/smtp internal/message internal/stamp internal/policy internal/spool internal/ledger
 internal/lab: internal/smtp internal/message
 internal/app: *
 internal/replay: *
@@ -44,7 +46,7 @@ cmd/postern: *
 `
 
 // pure packages take readers and values: no files, sockets, clock, log or process.
-var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/smtp", "internal/message", "internal/stamp", "internal/policy",
+var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/smtp", "internal/message", "internal/stamp", "internal/policy", "internal/dkim",
 	"internal/verify", "internal/verify/sat", "internal/verify/lang"}
 
 // dirty is what a pure package may not import itself. smtp is given connections and

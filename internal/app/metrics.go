@@ -11,6 +11,7 @@ type metrics struct {
 	events   *prometheus.CounterVec
 	verdicts *prometheus.CounterVec
 	guard    prometheus.Counter
+	shaping  *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -20,7 +21,8 @@ func newMetrics() *metrics {
 		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_verdicts_total", Help: "Reports judged, by verdict and provider."}, []string{"verdict", "provider"}),
 		guard:    prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_guard_trips_total", Help: "Stranger's messages that the relay guard stopped or would have stopped."}),
 	}
-	m.registry.MustRegister(m.events, m.verdicts, m.guard, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.shaping = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_shaping_actions_total", Help: "Actions that shaping rules brought into force, by what they do and rule."}, []string{"does", "rule"})
+	m.registry.MustRegister(m.events, m.verdicts, m.guard, m.shaping, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
