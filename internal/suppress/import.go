@@ -225,7 +225,7 @@ func (im *importer) address(e *Entry, value string) error {
 		return err
 	}
 	e.Hash = im.s.secret.hash(a)
-	if !im.s.o.Hashed {
+	if !im.s.hashed.Load() {
 		e.Address = a.String()
 	}
 	return nil
