@@ -15,7 +15,7 @@ import (
 )
 
 func nodeAttributes() []string {
-	return []string{"hostname", "state", "admin", "admin_public", "socket", "resolver", "smtp_port", "postmaster", "return_path", "keys", "default_pool", "log", "log_level"}
+	return []string{"hostname", "state", "admin", "admin_public", "socket", "resolver", "smtp_port", "postmaster", "return_path", "keys", "default_pool", "log", "log_level", "dkim"}
 }
 
 func (l *loader) node(hb *hclsyntax.Block) {
@@ -30,6 +30,7 @@ func (l *loader) node(hb *hclsyntax.Block) {
 	n.Keys = l.path(b.str("keys", filepath.Join(n.State, "stamp.keys")))
 	n.SMTPPort = b.count("smtp_port", 25, 1, 65535)
 	n.DefaultPool = b.str("default_pool", "")
+	l.cfg.Signing.Node = l.dkimNames(b)
 	n.LogFormat = b.oneOf("log", "text", "text", "json")
 	n.LogLevel = b.oneOf("log_level", "info", "debug", "info", "warn", "error")
 	n.Postmaster = smtp.Path{Local: "postmaster", Domain: n.Hostname}
@@ -182,12 +183,13 @@ func defaultRetry() Retry {
 }
 
 func (l *loader) customer(hb *hclsyntax.Block) {
-	b := l.openBlock(hb, []string{"networks", "senders", "users", "pool"}, nil)
+	b := l.openBlock(hb, []string{"networks", "senders", "users", "pool", "dkim"}, nil)
 	c := policy.CustomerDef{Pos: position(hb.DefRange()), Name: b.label, Networks: b.prefixes("networks"), Senders: b.patterns("senders")}
 	if a := b.attr("pool"); a != nil {
 		c.Pool, _ = b.pool(a.Expr)
 		l.poolRefs = append(l.poolRefs, item{c.Pool, a.Expr.Range()})
 	}
+	l.sign(&l.cfg.Signing.Customers, b)
 	if a := b.attr("users"); a != nil {
 		c.Users = b.users(a.Expr)
 	}
@@ -274,9 +276,10 @@ func (l *loader) provider(hb *hclsyntax.Block) {
 const maxSources = 65536
 
 func (l *loader) pool(hb *hclsyntax.Block) {
-	b := l.openBlock(hb, []string{"sources"}, nil)
+	b := l.openBlock(hb, []string{"sources", "dkim"}, nil)
 	b.require("sources")
 	p := policy.Pool{Pos: position(hb.DefRange()), Name: b.label}
+	l.sign(&l.cfg.Signing.Pools, b)
 	for _, it := range b.strs("sources") {
 		as, err := sources(it.text)
 		if err != nil {

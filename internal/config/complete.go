@@ -21,6 +21,7 @@ func (l *loader) complete() {
 	l.networks()
 	l.doors()
 	l.waivedFilters()
+	l.signing()
 }
 
 func (l *loader) poolNames() (names []string) {

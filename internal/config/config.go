@@ -20,6 +20,7 @@ type Config struct {
 	Providers []Provider
 	Users     map[string]User
 	LogFiles  []LogFile
+	Signing   Signing
 	Version   string            // first 12 hexadecimal digits of the SHA-256 over all files
 	Files     []string          // in the order in which they were read
 	Sources   map[string][]byte // by file

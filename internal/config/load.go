@@ -52,6 +52,7 @@ type loader struct {
 	names    map[string]hcl.Range // "listener internet" -> where
 	single   map[string]hcl.Range // attributes and blocks that may stand once over all files
 	poolRefs []item
+	dkimRefs []item // keys that customers, pools and the node name
 	waived   []item // names of the filters that waivers are for
 	defaults *block
 	pending  []*hclsyntax.Block // listeners, read when the default limits are known
@@ -162,7 +163,7 @@ func topAttributes() []string {
 }
 
 func topBlocks() []string {
-	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive", "log_file"}
+	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive", "log_file", "dkim"}
 }
 
 // top reads what stands outside of all blocks.
@@ -196,7 +197,7 @@ func (l *loader) once(name string, where hcl.Range) bool {
 }
 
 func (l *loader) block(hb *hclsyntax.Block) {
-	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true, "log_file": true}
+	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true, "log_file": true, "dkim": true}
 	if !has(topBlocks(), hb.Type) {
 		return
 	}
@@ -237,6 +238,8 @@ func (l *loader) block(hb *hclsyntax.Block) {
 		l.assert(hb)
 	case "waive":
 		l.waive(hb)
+	case "dkim":
+		l.dkim(hb)
 	case "log_file":
 		l.logFile(hb)
 	}
@@ -295,7 +298,7 @@ func (l *loader) include(b *block, dir string) {
 // Names lists the attributes of all blocks, for the reference.
 func Names() []string {
 	var all []string
-	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(), waiverAttributes(), logFileAttributes(),
+	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(), waiverAttributes(), logFileAttributes(), dkimAttributes(),
 		{"address", "addresses", "from", "auth", "proxy_from", "networks", "senders", "users", "pool", "domains", "resends", "sources", "always",
 			"first", "factor", "max", "jitter", "expire", "delay_notice"}} {
 		all = append(all, list...)
