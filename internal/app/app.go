@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -145,7 +146,11 @@ func (a *App) wire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.wireMail(cfg)
+	acts, err := a.ledger.Acts(ctx, time.Time{})
+	if err != nil {
+		return err
+	}
+	a.wireMail(cfg, acts)
 	if err := a.missedTrips(ctx); err != nil {
 		return err
 	}
@@ -250,7 +255,7 @@ func (a *App) firstDay(ctx context.Context) error {
 }
 
 // wireMail makes the rooms that mail passes through.
-func (a *App) wireMail(cfg *config.Config) {
+func (a *App) wireMail(cfg *config.Config, acts []ledger.Admin) {
 	own := map[netip.AddrPort]bool{}
 	for _, l := range cfg.Listeners {
 		for _, ap := range l.Addresses {
@@ -263,7 +268,7 @@ func (a *App) wireMail(cfg *config.Config) {
 	ring := func() *stamp.Ring { return a.now().ring }
 	a.intake = newIntake(a)
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },
-		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log})
+		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts)})
 	a.gateway = gateway.New(gateway.Options{Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
 		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})
 }

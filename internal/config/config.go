@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 )
 
@@ -17,7 +18,10 @@ type Config struct {
 	Waivers   []Waiver
 	Retry     Retry
 	Egress    Egress
+	Weights   map[string]map[netip.Addr]int // of a pool's sources, by pool; 0 is not used, and what is missing weighs 1
+	Urgency   map[string]string             // of customers: high, bulk
 	Providers []Provider
+	Shaping   *shaping.Rules // the shipped ones and the file's, merged
 	Users     map[string]User
 	LogFiles  []LogFile
 	Signing   Signing
@@ -41,8 +45,11 @@ type Node struct {
 	ReturnPath  string // domain of stamped return paths; "" leaves the reverse-path alone
 	Keys        string // file
 	DefaultPool string
-	LogFormat   string // text, json
-	LogLevel    string // debug, info, warn, error
+	// Fields of customers' messages that name the campaign and the priority; "" is none.
+	CampaignHeader string
+	PriorityHeader string
+	LogFormat      string // text, json
+	LogLevel       string // debug, info, warn, error
 }
 
 // Listener is one place where SMTP comes in.
@@ -55,6 +62,7 @@ type Listener struct {
 	TLS       *TLS
 	ProxyFrom []netip.Prefix
 	Limits    smtp.Limits
+	Priority  string // high, normal, bulk; "" leaves it to the customer
 }
 
 // TLS names a certificate. The files are read by whoever listens.
@@ -86,9 +94,10 @@ type Retry struct {
 
 // Egress bounds what goes out.
 type Egress struct {
-	Connections int // at once
-	PerSite     int // at once to one destination
-	Messages    int // on one connection
+	Connections int           // at once
+	PerSite     int           // at once to one destination
+	Messages    int           // on one connection
+	Idle        time.Duration // that a connection waits for the next message
 }
 
 // Provider is a mailbox provider whose complaints are believed when they come from

@@ -56,6 +56,7 @@ type loader struct {
 	waived   []item // names of the filters that waivers are for
 	defaults *block
 	pending  []*hclsyntax.Block // listeners, read when the default limits are known
+	shape    shaped
 }
 
 // Load reads a file, or every *.hcl of a folder, with what they include. It reports
@@ -76,6 +77,7 @@ func Load(path string, o Options) (*Config, Diagnostics) {
 		l.file(path, hcl.Range{Filename: path})
 	}
 	l.listeners()
+	l.shapingComplete()
 	l.complete()
 	l.build()
 	ds := l.finish()
@@ -163,7 +165,8 @@ func topAttributes() []string {
 }
 
 func topBlocks() []string {
-	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive", "log_file", "dkim"}
+	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive", "log_file", "dkim",
+		"shaping", "destination", "rule", "warmup"}
 }
 
 // top reads what stands outside of all blocks.
@@ -197,7 +200,8 @@ func (l *loader) once(name string, where hcl.Range) bool {
 }
 
 func (l *loader) block(hb *hclsyntax.Block) {
-	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true, "log_file": true, "dkim": true}
+	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true, "log_file": true, "dkim": true,
+		"destination": true, "rule": true, "warmup": true}
 	if !has(topBlocks(), hb.Type) {
 		return
 	}
@@ -242,6 +246,8 @@ func (l *loader) block(hb *hclsyntax.Block) {
 		l.dkim(hb)
 	case "log_file":
 		l.logFile(hb)
+	default:
+		l.shapingBlock(hb)
 	}
 }
 
@@ -299,6 +305,7 @@ func (l *loader) include(b *block, dir string) {
 func Names() []string {
 	var all []string
 	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(), waiverAttributes(), logFileAttributes(), dkimAttributes(),
+		shapingAttributes(), destinationAttributes(), shapeLimitAttributes(), ruleAttributes(), warmupAttributes(),
 		{"address", "addresses", "from", "auth", "proxy_from", "networks", "senders", "users", "pool", "domains", "resends", "sources", "always",
 			"first", "factor", "max", "jitter", "expire", "delay_notice"}} {
 		all = append(all, list...)

@@ -70,6 +70,7 @@ func (m *incoming) message() *spool.Message {
 		Return: s.params.Return, EnvID: s.params.EnvID, Origin: string(m.origin), Customer: m.customer,
 		Listener: s.listener, Peer: s.peer.Addr.Addr().String(), Policy: s.generation.Version,
 	}
+	msg.Campaign, msg.Priority = m.campaign(), m.priority()
 	msg.Recipients = make([]spool.Recipient, 0, len(m.plan))
 	for i := range m.plan {
 		p := &m.plan[i]
@@ -82,6 +83,41 @@ func (m *incoming) message() *spool.Message {
 	m.setHeaders(msg)
 	m.markOrigin(msg)
 	return msg
+}
+
+// maxCampaign bounds the name of a campaign.
+const maxCampaign = 64
+
+// campaign reads what a customer calls the campaign that a message is part of. What
+// could do harm in a log or on a terminal is replaced.
+func (m *incoming) campaign() string {
+	name := m.s.generation.CampaignHeader
+	if name == "" || m.customer == "" {
+		return ""
+	}
+	s := []byte(strings.TrimSpace(m.head.get(name)))
+	s = s[:min(len(s), maxCampaign)]
+	for i, c := range s {
+		if c < ' ' || c >= 0x7f {
+			s[i] = '?'
+		}
+	}
+	return strings.TrimSpace(string(s))
+}
+
+// priority is what the header of a customer's message says, else what is set for the
+// listener or the customer.
+func (m *incoming) priority() spool.Priority {
+	g := m.s.generation
+	if g.PriorityHeader != "" && m.customer != "" {
+		if p, ok := spool.ParsePriority(strings.ToLower(strings.TrimSpace(m.head.get(g.PriorityHeader)))); ok {
+			return p
+		}
+	}
+	if g.Priority == nil {
+		return spool.Normal
+	}
+	return g.Priority(m.s.listener, m.customer)
 }
 
 // state settles where a recipient begins; a containment in force holds it.
@@ -220,7 +256,10 @@ func (m *incoming) event(msg *spool.Message) *ledger.Accepted {
 		Time: msg.Accepted, ID: m.id, Parent: m.parent, Listener: s.listener, Peer: s.peer.Addr, Helo: s.peer.Helo,
 		TLS: tlsText(s.peer.TLS), AuthUser: s.peer.AuthUser, Origin: string(m.origin), Customer: m.customer,
 		Sender: s.from.String(), MessageID: strings.Trim(m.head.get("message-id"), "<> "),
-		Size: msg.Size, Policy: s.generation.Version,
+		Size: msg.Size, Policy: s.generation.Version, Campaign: msg.Campaign,
+	}
+	if msg.Priority != spool.Normal {
+		e.Priority = msg.Priority.String()
 	}
 	if subject := m.head.get("subject"); subject != "" {
 		e.Subject = ledger.SubjectHash(subject)

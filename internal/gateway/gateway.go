@@ -22,6 +22,12 @@ type Generation struct {
 	Program  *policy.Program
 	// CustomerOf names the customer that an authenticated user belongs to.
 	CustomerOf func(user string) string
+	// CampaignHeader and PriorityHeader name fields of customers' messages, in lower case;
+	// "" is none.
+	CampaignHeader string
+	PriorityHeader string
+	// Priority is that of mail whose header does not say; nil makes all of it normal.
+	Priority func(listener, customer string) spool.Priority
 }
 
 // Store takes messages and ledger events, durably: the spool.

@@ -63,6 +63,8 @@ type (
 		Size      int64          `json:"size"`
 		Policy    string         `json:"policy"` // policy version
 		Decisions []Decided      `json:"decisions"`
+		Campaign  string         `json:"campaign,omitzero"` // as the header says that the configuration names
+		Priority  string         `json:"priority,omitzero"` // high, bulk; "" is normal
 	}
 	// Decided is the decision for one recipient of an Accepted message, by index.
 	Decided struct {
@@ -103,6 +105,10 @@ type (
 		Host      string         `json:"host,omitzero"`
 		Reply     string         `json:"reply,omitzero"` // the peer's reply, or the cause in our words
 		Next      time.Time      `json:"next,omitzero"`
+		Category  string         `json:"category,omitzero"` // of the failure, as in Bounced
+		Site      string         `json:"site,omitzero"`     // the destinations that share an MX set
+		Provider  string         `json:"provider,omitzero"`
+		Campaign  string         `json:"campaign,omitzero"`
 	}
 	// HandedOff: the peer took over one recipient. It carries its whole path, so that
 	// an impact can be counted from these rows alone.
@@ -123,6 +129,9 @@ type (
 		Reply     string         `json:"reply,omitzero"`
 		Attempt   int            `json:"attempt"`
 		Seconds   float64        `json:"seconds,omitzero"` // from acceptance to hand-off
+		Site      string         `json:"site,omitzero"`    // the destinations that share an MX set
+		Provider  string         `json:"provider,omitzero"`
+		Campaign  string         `json:"campaign,omitzero"`
 	}
 	// Bounced: delivery was given up, and a DSN sent where one was due.
 	Bounced struct {
@@ -134,7 +143,12 @@ type (
 		Peer      netip.AddrPort `json:"peer,omitzero"`
 		Host      string         `json:"host,omitzero"`
 		Reply     string         `json:"reply,omitzero"`
-		DSN       smtp.ID        `json:"dsn,omitzero"` // the DSN's own message, zero where none was due
+		DSN       smtp.ID        `json:"dsn,omitzero"`      // the DSN's own message, zero where none was due
+		Category  string         `json:"category,omitzero"` // why: "suppressed", or what classification or a rule says
+		Site      string         `json:"site,omitzero"`     // the destinations that share an MX set
+		Provider  string         `json:"provider,omitzero"`
+		Campaign  string         `json:"campaign,omitzero"`
+		Customer  string         `json:"customer,omitzero"`
 	}
 	// Held: a recipient is kept back.
 	Held struct {

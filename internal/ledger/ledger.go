@@ -55,6 +55,7 @@ const (
 	keySeen     = 'v' // hash of a report's identity
 	keyIncident = 'i' // incident, 0, suffix -> event
 	keyPolicy   = 'P' // suffix -> event
+	keyAdmin    = 'A' // suffix -> event
 	keyBad      = 'b' // suffix -> octets that are no event
 	keyMeta     = 'x'
 )
@@ -296,6 +297,9 @@ func entries(e Event, ev []byte) [][2][]byte {
 		put(key(keyIncident, []byte(e.Incident), []byte{0}, sfx), ev)
 	case *PolicyLoaded:
 		put(key(keyPolicy, sfx), ev)
+		put(key(keyTime, sfx), ev)
+	case *Admin:
+		put(key(keyAdmin, sfx), ev)
 		put(key(keyTime, sfx), ev)
 	default:
 		put(key(keyTime, sfx), ev)

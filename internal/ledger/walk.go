@@ -151,6 +151,8 @@ func (e *Accepted) walk(c *codec) {
 		c.strs(7, &d.Logs)
 		c.strs(8, &d.Tags)
 	})
+	c.str(18, &e.Campaign)
+	c.str(19, &e.Priority)
 }
 
 func (e *Refused) walk(c *codec) {
@@ -178,6 +180,10 @@ func (e *Attempted) walk(c *codec) {
 	c.str(8, &e.Host)
 	c.str(9, &e.Reply)
 	c.time(10, &e.Next)
+	c.str(11, &e.Category)
+	c.str(12, &e.Site)
+	c.str(13, &e.Provider)
+	c.str(14, &e.Campaign)
 }
 
 func (e *HandedOff) walk(c *codec) {
@@ -197,6 +203,9 @@ func (e *HandedOff) walk(c *codec) {
 	c.str(16, &e.Reply)
 	c.int(17, &e.Attempt)
 	c.float(18, &e.Seconds)
+	c.str(19, &e.Site)
+	c.str(20, &e.Provider)
+	c.str(21, &e.Campaign)
 }
 
 func (e *Bounced) walk(c *codec) {
@@ -209,6 +218,11 @@ func (e *Bounced) walk(c *codec) {
 	c.str(9, &e.Host)
 	c.str(10, &e.Reply)
 	c.id(11, &e.DSN)
+	c.str(12, &e.Category)
+	c.str(13, &e.Site)
+	c.str(14, &e.Provider)
+	c.str(15, &e.Campaign)
+	c.str(16, &e.Customer)
 }
 
 func (e *Held) walk(c *codec) {

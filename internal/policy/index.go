@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"postern.dev/postern/internal/ahocorasick"
 )
 
 // index finds, for one transaction, the filters that can give anything but No. It
@@ -37,7 +39,7 @@ type index struct {
 type headerIndex struct {
 	present  int32 // bucket, -1 for none
 	is       map[string]int32
-	contains *automaton
+	contains *ahocorasick.Automaton
 }
 
 // newIndex builds the index of a compiled policy; as a grid where the buckets would
@@ -217,7 +219,7 @@ func (x *index) nameBuckets(atoms []atom, filed [][]int32) {
 			texts = append(texts, atoms[pairs[k]].text)
 			values = append(values, pairs[k+1])
 		}
-		x.headers[name].contains = newAutomaton(texts, values)
+		x.headers[name].contains = ahocorasick.New(texts, values)
 	}
 }
 

@@ -1,6 +1,10 @@
 package policy
 
-import "slices"
+import (
+	"slices"
+
+	"postern.dev/postern/internal/ahocorasick"
+)
 
 // reading is what a message's content means to one Program: it is the same for every
 // recipient.
@@ -51,7 +55,7 @@ func (x *index) readContent(c *Content, out []int32) []int32 {
 			out = append(out, b)
 		}
 		if h.contains != nil {
-			out = h.contains.scan(c.Headers[i].Value, out)
+			out = ahocorasick.Scan(h.contains, c.Headers[i].Value, out)
 		}
 	}
 	slices.Sort(out)

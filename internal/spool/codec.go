@@ -92,13 +92,33 @@ func (d *dec) id() (id smtp.ID) {
 	return id
 }
 
+// Bits of a message's traits. Only the first one was there from the beginning.
+const (
+	traitUTF8  = 1
+	traitClass = 2 // campaign and priority follow
+)
+
+func traits(m *Message) (bits uint64) {
+	if m.UTF8 {
+		bits |= traitUTF8
+	}
+	if m.Campaign != "" || m.Priority != Normal {
+		bits |= traitClass
+	}
+	return bits
+}
+
 // encodeMessage writes a message's envelope.
 func encodeMessage(e *enc, m *Message) {
 	e.b = append(e.b, m.ID[:]...)
 	e.time(m.Accepted)
 	e.path(m.From)
 	e.bool(m.EightBit)
-	e.bool(m.UTF8)
+	e.uint(traits(m))
+	if m.Campaign != "" || m.Priority != Normal {
+		e.str(m.Campaign)
+		e.uint(uint64(m.Priority))
+	}
 	for _, s := range []string{m.Return, m.EnvID, m.Origin, m.Customer, m.Listener, m.Peer, m.Policy} {
 		e.str(s)
 	}
@@ -120,7 +140,12 @@ func encodeMessage(e *enc, m *Message) {
 }
 
 func decodeMessage(d *dec) *Message {
-	m := &Message{ID: d.id(), Accepted: d.time(), From: d.path(), EightBit: d.bool(), UTF8: d.bool()}
+	m := &Message{ID: d.id(), Accepted: d.time(), From: d.path(), EightBit: d.bool()}
+	bits := d.uint()
+	m.UTF8 = bits&traitUTF8 != 0
+	if bits&traitClass != 0 {
+		m.Campaign, m.Priority = d.str(), Priority(d.uint())
+	}
 	for _, p := range []*string{&m.Return, &m.EnvID, &m.Origin, &m.Customer, &m.Listener, &m.Peer, &m.Policy} {
 		*p = d.str()
 	}
