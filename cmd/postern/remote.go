@@ -128,10 +128,28 @@ func runStatus(ctx context.Context, e *env, args []string) error {
 	}
 	fmt.Fprintf(w, "proof\t%s%s\n", s.Proof, waived)
 	fmt.Fprintf(w, "listeners\t%s\nqueue\t%d waiting, %d held\nincidents\t%d open\n", strings.Join(s.Listeners, ", "), s.Waiting, s.Held, s.Incidents)
+	for _, l := range s.LogFiles {
+		fmt.Fprintf(w, "log file\t%s: %s, %s, %s\n", l.Name, l.Path, count(int(l.Events), "event"), logState(&l))
+	}
 	for _, text := range s.Warnings {
 		fmt.Fprintf(w, "warning\t%s\n", text)
 	}
 	return w.Flush()
+}
+
+// logState says in words how a log file fares.
+func logState(l *app.LogStatus) string {
+	state := "up to date"
+	if l.Behind > 0 {
+		state = fmt.Sprintf("%d octets behind", l.Behind)
+	}
+	if l.Gaps > 0 {
+		state += ", " + count(l.Gaps, "gap")
+	}
+	if l.Error != "" {
+		state += ", failing: " + l.Error
+	}
+	return state
 }
 
 func runHealth(ctx context.Context, e *env, args []string) error {

@@ -20,6 +20,7 @@ import (
 	"postern.dev/postern/internal/proof"
 	"postern.dev/postern/internal/queue"
 	"postern.dev/postern/internal/report"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 )
@@ -30,6 +31,7 @@ func (a *App) serveAdmin() error {
 	a.metrics.gauge("postern_queue_waiting", "Recipients that wait for delivery.", func() float64 { w, _ := a.queue.Counts(); return float64(w) })
 	a.metrics.gauge("postern_queue_held", "Recipients that are held.", func() float64 { _, h := a.queue.Counts(); return float64(h) })
 	a.metrics.gauge("postern_incidents_open", "Incidents that are not closed.", func() float64 { return float64(len(a.book.List(false))) })
+	a.metrics.gauge("postern_shaping_in_force", "Actions that shape mail at present.", func() float64 { return float64(len(a.shaping.Actions(a.o.Now()))) })
 	if err := removeStale(cfg.Node.Socket); err != nil {
 		return err
 	}
@@ -116,7 +118,7 @@ func (f endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		status := http.StatusBadRequest
-		if errors.Is(err, incident.ErrUnknown) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, spool.ErrUnknown) {
+		if errors.Is(err, incident.ErrUnknown) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, spool.ErrUnknown) || errors.Is(err, shaping.ErrUnknown) {
 			status = http.StatusNotFound
 		}
 		w.WriteHeader(status)
@@ -169,6 +171,8 @@ func (a *App) adminMux() *http.ServeMux {
 	m.Handle("GET /incidents/{id}/advisory", endpoint(a.advisory))
 	m.Handle("POST /incidents/{id}/{action}", endpoint(a.incidentAct))
 	m.Handle("POST /judge", endpoint(a.judge))
+	a.suppressMux(m)
+	a.shapingMux(m)
 	return m
 }
 
@@ -176,6 +180,7 @@ func (a *App) status(*http.Request) (any, error) {
 	g := a.now()
 	s := Status{Version: Version(), Hostname: g.cfg.Node.Hostname, Started: a.started, Policy: g.cfg.Version, Guard: string(g.cfg.Guard),
 		Filters: len(g.cfg.Program.Filters), Listeners: a.bound, Incidents: len(a.book.List(false))}
+	s.LogFiles = a.journals.status()
 	s.Waiting, s.Held = a.queue.Counts()
 	o := proof.Apply(g.proof.Result, g.cfg.Waivers, a.o.Now())
 	s.Proof = string(o.Status)

@@ -12,10 +12,13 @@ import (
 
 // metrics are the node's counters, in a registry of its own.
 type metrics struct {
-	registry *prometheus.Registry
-	events   *prometheus.CounterVec
-	verdicts *prometheus.CounterVec
-	guard    prometheus.Counter
+	registry     *prometheus.Registry
+	events       *prometheus.CounterVec
+	verdicts     *prometheus.CounterVec
+	guard        prometheus.Counter
+	shaping      *prometheus.CounterVec
+	suppressed   *prometheus.CounterVec
+	suppressions *prometheus.CounterVec
 
 	kinds        [256]prometheus.Counter // of events, by the octet that they begin with
 	sessions     *prometheus.CounterVec
@@ -33,6 +36,10 @@ func newMetrics() *metrics {
 		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_verdicts_total", Help: "Reports judged, by verdict and provider."}, []string{"verdict", "provider"}),
 		guard:    prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_guard_trips_total", Help: "Stranger's messages that the relay guard stopped or would have stopped."}),
 	}
+	m.shaping = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_shaping_actions_total", Help: "Actions that shaping rules brought into force, by what they do and rule."}, []string{"does", "rule"})
+	m.suppressed = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_suppressed_total", Help: "Recipients of customers' mail that the suppression list kept from being mailed, by where."}, []string{"at"})
+	m.suppressions = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_suppressions_total", Help: "Addresses put on the suppression list since the start, by reason."}, []string{"reason"})
+	m.registry.MustRegister(m.suppressed, m.suppressions)
 	refusals := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_refusals_total", Help: "Replies that refused a session, a sender, a recipient or a message, by reason."}, []string{"reason"})
 	for r := range gateway.Reasons {
 		m.refused[r] = refusals.WithLabelValues(r.String())
@@ -44,7 +51,7 @@ func newMetrics() *metrics {
 	m.sync = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "postern_spool_sync_seconds", Help: "How long an fdatasync of the spool's log took.",
 		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}})
 	m.syncFailures = prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_spool_failures_total", Help: "Groups of commits that the disk did not take."})
-	m.registry.MustRegister(m.events, m.verdicts, m.guard, refusals, m.sessions, m.open, m.accepted, m.sync, m.syncFailures,
+	m.registry.MustRegister(m.events, m.verdicts, m.guard, m.shaping, refusals, m.sessions, m.open, m.accepted, m.sync, m.syncFailures,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -18,12 +18,16 @@ func (l *loader) complete() {
 	if l.cfg.Retry == (Retry{}) {
 		l.cfg.Retry = defaultRetry()
 	}
+	if l.cfg.Suppression.Mode == "" {
+		l.cfg.Suppression.Mode = SuppressionRefuse
+	}
 	l.pools()
 	l.networks()
 	l.doors()
 	l.postmasters()
 	l.providers()
 	l.waivedFilters()
+	l.signing()
 }
 
 func (l *loader) poolNames() (names []string) {

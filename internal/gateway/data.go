@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.dev/postern/internal/dkim"
 	"postern.dev/postern/internal/policy"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
@@ -31,6 +32,8 @@ type incoming struct {
 	parent   smtp.ID
 	content  policy.Content
 	plan     []planned
+	hash     *dkim.Body // of the body, nil where nobody signs
+	signed   []string   // b= of our own signatures
 }
 
 // planned is one recipient with what was decided for it.
@@ -94,7 +97,8 @@ func (m *incoming) read(r io.Reader) *smtp.Reply {
 		return smtp.NewReply(554, smtp.EnhancedCode{5, 4, 6}, "too many hops, this message is in a loop")
 	}
 	m.head = h
-	w := &watcher{body: m.body}
+	m.hash = m.hashing()
+	w := &watcher{body: m.body, hash: m.hash}
 	if _, err := w.Write(begun); err != nil {
 		return cannotKeep(err)
 	}
@@ -122,12 +126,16 @@ func s8(h *head) bool {
 // watcher writes the body and keeps apart its own failure from the network's.
 type watcher struct {
 	body     *spool.Body
+	hash     *dkim.Body
 	eightBit bool
 	err      error
 }
 
 func (w *watcher) Write(p []byte) (int, error) {
 	w.eightBit = w.eightBit || has8bit(p)
+	if w.hash != nil {
+		_, _ = w.hash.Write(p)
+	}
 	n, err := w.body.Write(p)
 	if err != nil {
 		w.err = err
@@ -214,12 +222,13 @@ func (m *incoming) authenticate(ctx context.Context) error {
 // ones get a DSN; a message of anybody else is refused if one recipient is, since a
 // DSN could go to a forged reverse-path.
 func (m *incoming) decide() *smtp.Reply {
-	m.s.generation.Program.Read(&m.content)
+	facts := m.s.facts(m.origin, m.customer, policy.Address{}, &m.content)
+	m.s.generation.Program.Read(facts)
 	var refused *policy.Decision
 	good := 0
 	m.plan = make([]planned, 0, len(m.s.rcpts))
 	for _, r := range m.s.rcpts {
-		d := m.evaluate(r)
+		d := m.evaluate(r, *facts)
 		if d.Disposition == policy.Refused {
 			refused = &d
 			m.s.noteRefusal(m.origin, m.customer, r.path, d)
@@ -240,15 +249,16 @@ func (m *incoming) decide() *smtp.Reply {
 	return m.limit()
 }
 
-func (m *incoming) evaluate(r recipient) policy.Decision {
+// evaluate asks for one recipient, whichever way it may be read.
+func (m *incoming) evaluate(r recipient, f policy.Facts) policy.Decision {
 	readings := r.readings
 	if m.origin == policy.Customer {
 		readings = readings[:1]
 	}
 	ds := make([]policy.Decision, 0, 1)
 	for _, reading := range readings {
-		f := m.s.facts(m.origin, m.customer, reading, &m.content)
-		d, _ := policy.Eval(m.s.generation.Program, f)
+		f.Rcpt = reading
+		d, _ := policy.Eval(m.s.generation.Program, &f)
 		ds = append(ds, d)
 	}
 	strict := policy.Strictest(ds)

@@ -20,8 +20,15 @@ type Generation struct {
 	Version  string // of the policy
 	Hostname string
 	Program  *policy.Program
+	Signing  Signing // nil signs nothing
 	// CustomerOf names the customer that an authenticated user belongs to.
 	CustomerOf func(user string) string
+	// CampaignHeader and PriorityHeader name fields of customers' messages, in lower case;
+	// "" is none.
+	CampaignHeader string
+	PriorityHeader string
+	// Priority is that of mail whose header does not say; nil makes all of it normal.
+	Priority func(listener, customer string) spool.Priority
 }
 
 // Store takes messages and ledger events, durably: the spool.
@@ -97,7 +104,7 @@ func (idle) Accepted(time.Duration)       {}
 func (idle) Opened()                      {}
 func (idle) Closed()                      {}
 
-// Options are what a Gateway is made of. All but Meter, Sound, Namer, Authentication and Log are
+// Options are what a Gateway is made of. All but Meter, Sound, Namer, Suppressed, Authentication and Log are
 // required.
 type Options struct {
 	Meter          Meter        // nil counts nothing
@@ -111,10 +118,22 @@ type Options struct {
 	Consume        func(m *spool.Message) // told of each message with a recipient to be read by Postern, after its commit
 	Bounce         func(id smtp.ID, recipient int, reason string)
 	Authentication Authentication
-	Namer          func(ctx context.Context, a netip.Addr) string // forward-confirmed reverse name, "" if none
-	Now            func() time.Time
-	Random         io.Reader
-	Log            *slog.Logger
+	// Suppressed tells why a customer's mail to a recipient is refused: it is on the suppression
+	// list; nil where it is not. It is asked of customers' mail alone: it would
+	// tell anybody else who has bounced or complained.
+	Suppressed func(customer string, rcpt policy.Address) (*Suppression, error)
+	Namer      func(ctx context.Context, a netip.Addr) string // forward-confirmed reverse name, "" if none
+	Now        func() time.Time
+	Random     io.Reader
+	Log        *slog.Logger
+}
+
+// Suppression is why an address is not mailed.
+type Suppression struct {
+	Reason   string // "hard-bounce"
+	NoSuch   bool   // the address itself is no good
+	Since    time.Time
+	Everyone bool // it stands on the list for all customers
 }
 
 // Gateway makes the sessions of all listeners.
