@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // Eval decides what happens to one recipient of one message, and tells how. It is
 // the only meaning of a policy: the door (reports, accept, sender domains) first,
 // then the filters top down, then the default. A filter that reads a fact which is
@@ -186,6 +188,10 @@ func (p *Program) door(w *walk, d *Decision) bool {
 			return true
 		}
 	}
+	if f.Rcpt.Local == "postmaster" && slices.Contains(t.Postmasters, f.Rcpt) {
+		p.toPostmaster(w, d)
+		return true
+	}
 	switch {
 	case f.Origin == Stranger && !matchAny(t.Accept, f.Rcpt):
 		d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
@@ -205,6 +211,28 @@ func (p *Program) customer(f *Facts) (pool string, barred bool) {
 		return "", false
 	}
 	return c.Pool, f.Origin == Customer && !c.maySend(f.Sender)
+}
+
+// toPostmaster takes what anybody writes to the postmaster of this host. It goes to the
+// operator's address where that is safe: at an inside host that sends nothing on, or a
+// declared sink. Otherwise it is held, to be read in the queue.
+func (p *Program) toPostmaster(w *walk, d *Decision) {
+	t := p.Topology
+	if h := p.InsideFor(t.Postmaster); (h != "" && !t.resends(h)) || t.DeclaredSink(t.Postmaster) {
+		d.Rcpt, d.Rewritten = t.Postmaster, true
+		p.deliver(w, d, "")
+		return
+	}
+	d.Disposition, d.Text = Hold, "postmaster"
+}
+
+func (t *Topology) resends(host string) bool {
+	for i := range t.Inside {
+		if t.Inside[i].Name == host {
+			return t.Inside[i].Resends
+		}
+	}
+	return false
 }
 
 // maySend reports whether a reverse-path is the customer's. The null reverse-path is
