@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"postern.dev/postern/internal/policy"
 )
 
 // Query chooses entries.
@@ -78,3 +80,29 @@ func (s *Store) Count(ctx context.Context, q Query) ([]Counted, error) {
 
 // Size gives what the list takes up on the disk, in octets.
 func (s *Store) Size() uint64 { return s.db.Metrics().DiskSpaceUsage() }
+
+// Holding gives the entries in force of one address, on all lists.
+func (s *Store) Holding(a policy.Address) ([]Entry, error) {
+	var out []Entry
+	h, now := s.secret.hash(a), s.o.Now()
+	err := s.customers(func(customer string) error {
+		e, found, err := s.get(customer, h)
+		if found && e.active(now) {
+			out = append(out, e)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look up suppression: %w", err)
+	}
+	return out, nil
+}
+
+// Name spells an address as the list would keep it, or as its hash.
+func (s *Store) Name(a policy.Address, hashed bool) string {
+	e := Entry{Hash: s.secret.hash(a)}
+	if !hashed && !s.hashed.Load() {
+		e.Address = a.String()
+	}
+	return s.Shown(&e)
+}

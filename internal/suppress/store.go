@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -34,6 +35,7 @@ type Store struct {
 	db     *pebble.DB
 	o      Options
 	secret secret
+	hashed atomic.Bool
 
 	mu       sync.Mutex // held from reading an entry to writing it anew
 	position uint64
@@ -56,7 +58,7 @@ var (
 
 // Sizes of the store, octets. Four tables in memory at most, and the cache.
 const (
-	memTable   = 64 << 20
+	memTable   = 32 << 20
 	memTables  = 4
 	tableFile  = 8 << 20 // of the first level; doubled from level to level
 	block      = 8 << 10
@@ -82,6 +84,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open suppression list %s: %w", dir, err)
 	}
 	s := &Store{db: db, o: o}
+	s.hashed.Store(o.Hashed)
 	if err := s.begin(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open suppression list %s: %w", dir, err), db.Close())
 	}
@@ -138,6 +141,9 @@ func (s *Store) meta(k []byte) ([]byte, error) {
 	}
 	return append([]byte{}, v...), closer.Close()
 }
+
+// KeepHashesOnly changes whether new entries keep their address, or only its hash.
+func (s *Store) KeepHashesOnly(only bool) { s.hashed.Store(only) }
 
 // Close flushes and closes.
 func (s *Store) Close() error { return s.db.Close() }

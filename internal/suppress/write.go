@@ -21,7 +21,7 @@ func (s *Store) complete(e *Entry, h Hash) error {
 		return errCustomer
 	}
 	e.Hash = h
-	if s.o.Hashed {
+	if s.hashed.Load() {
 		e.Address = ""
 	}
 	if e.Reason == 0 {
