@@ -17,6 +17,9 @@ func (l *loader) complete() {
 	if l.cfg.Retry == (Retry{}) {
 		l.cfg.Retry = defaultRetry()
 	}
+	if l.cfg.Suppression.Mode == "" {
+		l.cfg.Suppression.Mode = SuppressionRefuse
+	}
 	l.pools()
 	l.networks()
 	l.doors()
