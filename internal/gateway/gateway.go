@@ -60,7 +60,7 @@ type Authentication interface {
 	Authenticate(ctx context.Context, peer *smtp.Peer, from smtp.Path, raw io.Reader) (spf, dkim, dmarc string)
 }
 
-// Options are what a Gateway is made of. All but Namer, Authentication and Log are
+// Options are what a Gateway is made of. All but Namer, Suppressed, Authentication and Log are
 // required.
 type Options struct {
 	Generation     func() *Generation
@@ -72,10 +72,22 @@ type Options struct {
 	Consume        func(m *spool.Message) // told of each message with a recipient to be read by Postern, after its commit
 	Bounce         func(id smtp.ID, recipient int, reason string)
 	Authentication Authentication
-	Namer          func(ctx context.Context, a netip.Addr) string // forward-confirmed reverse name, "" if none
-	Now            func() time.Time
-	Random         io.Reader
-	Log            *slog.Logger
+	// Suppressed tells why a customer's mail to a recipient is refused: it is on the suppression
+	// list; nil where it is not. It is asked of customers' mail alone: it would
+	// tell anybody else who has bounced or complained.
+	Suppressed func(customer string, rcpt policy.Address) (*Suppression, error)
+	Namer      func(ctx context.Context, a netip.Addr) string // forward-confirmed reverse name, "" if none
+	Now        func() time.Time
+	Random     io.Reader
+	Log        *slog.Logger
+}
+
+// Suppression is why an address is not mailed.
+type Suppression struct {
+	Reason   string // "hard-bounce"
+	NoSuch   bool   // the address itself is no good
+	Since    time.Time
+	Everyone bool // it stands on the list for all customers
 }
 
 // Gateway makes the sessions of all listeners.

@@ -85,8 +85,40 @@ func (s *session) Rcpt(_ context.Context, to smtp.Path, p smtp.RcptParams) *smtp
 			return replyOf(d)
 		}
 	}
+	if origin == policy.Customer && s.gateway.o.Suppressed != nil {
+		if reply := s.suppressed(customer, path, readings[0]); reply != nil {
+			return reply
+		}
+	}
 	s.rcpts = append(s.rcpts, recipient{path: path, params: p, readings: readings})
 	return nil
+}
+
+// suppressed refuses a recipient on the customer's suppression list. The status says
+// what is wrong with the address where that is the cause (RFC 3463, section 3.2), else
+// that delivery is not authorised (section 3.8).
+func (s *session) suppressed(customer string, path smtp.Path, rcpt policy.Address) *smtp.Reply {
+	why, err := s.gateway.o.Suppressed(customer, rcpt)
+	if err != nil {
+		s.gateway.o.Log.Error("suppression list cannot be read", "err", err)
+		return smtp.NewReply(451, smtp.EnhancedCode{4, 3, 0}, "recipient cannot be checked now, try again later")
+	}
+	if why == nil {
+		return nil
+	}
+	d := policy.Decision{Disposition: policy.Refused, Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "recipient is on " + whose(why) + " suppression list (" + strings.ReplaceAll(why.Reason, "-", " ") + " " + why.Since.UTC().Format("2006-01-02") + ")"}
+	if why.NoSuch {
+		d.Enhanced = [3]int{5, 1, 1}
+	}
+	s.noteRefusal(policy.Customer, customer, path, d)
+	return replyOf(d)
+}
+
+func whose(s *Suppression) string {
+	if s.Everyone {
+		return "the"
+	}
+	return "your"
 }
 
 // facts gathers what the policy may look at.
