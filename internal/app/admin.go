@@ -172,6 +172,7 @@ func (a *App) adminMux() *http.ServeMux {
 	m.Handle("GET /incidents/{id}/advisory", endpoint(a.advisory))
 	m.Handle("POST /incidents/{id}/{action}", endpoint(a.incidentAct))
 	m.Handle("POST /judge", endpoint(a.judge))
+	a.suppressMux(m)
 	a.shapingMux(m)
 	return m
 }

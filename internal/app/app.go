@@ -12,8 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -71,16 +71,17 @@ type App struct {
 	since   time.Time // the ledger's first day
 	current atomic.Pointer[generation]
 
-	spool    *spool.Spool
-	ledger   *ledger.Ledger
-	journals *journals
-	resolver *egress.Resolver
-	book     *incident.Book
-	queue    *queue.Queue
-	shaping  *shaping.Shaping
-	gateway  *gateway.Gateway
-	intake   *intake
-	metrics  *metrics
+	spool       *spool.Spool
+	ledger      *ledger.Ledger
+	journals    *journals
+	resolver    *egress.Resolver
+	book        *incident.Book
+	queue       *queue.Queue
+	shaping     *shaping.Shaping
+	gateway     *gateway.Gateway
+	intake      *intake
+	suppression *suppression
+	metrics     *metrics
 
 	reload  sync.Mutex
 	stack   []closer
@@ -179,6 +180,9 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	}
 	a.ledger = l
 	a.push("ledger", func(context.Context) error { return l.Close() })
+	if err := a.openSuppression(state); err != nil {
+		return err
+	}
 	a.journals = newJournals(a, sp)
 	a.push("log files that did not start", func(context.Context) error { a.journals.close(); return nil })
 	for _, f := range a.o.Config.LogFiles {
@@ -189,7 +193,7 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	follow, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		err := l.Follow(follow, source{sp, a.journals, a.metrics})
+		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics}, a.suppression})
 		done <- err
 		if follow.Err() == nil {
 			a.failed <- fmt.Errorf("ledger no longer follows the spool: %w", err)
@@ -273,9 +277,10 @@ func (a *App) wireMail(cfg *config.Config, acts []ledger.Admin) {
 	ring := func() *stamp.Ring { return a.now().ring }
 	a.intake = newIntake(a)
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },
-		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts)})
+		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts),
+		Suppressed: a.suppression.withholds, Suppress: a.suppression.byRule, Classify: a.suppression.classify})
 	a.gateway = gateway.New(gateway.Options{Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
-		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})
+		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Suppressed: a.suppression.refuses, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})
 }
 
 // caughtUp looks up only after the ledger has seen everything committed so far: what
@@ -450,6 +455,7 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	}
 	a.current.Store(g)
 	a.shaping.Load(g.shaping)
+	a.suppression.list.KeepHashesOnly(cfg.Suppression.Hashed)
 	a.logProof(cfg, proved)
 	a.log.Info("policy loaded", "policy", cfg.Version, "filters", len(cfg.Program.Filters), "by", req.By, "reason", req.Reason)
 	out := &Reloaded{Policy: cfg.Version, Filters: len(cfg.Program.Filters)}

@@ -7,11 +7,13 @@ import (
 
 // metrics are the node's counters, in a registry of its own.
 type metrics struct {
-	registry *prometheus.Registry
-	events   *prometheus.CounterVec
-	verdicts *prometheus.CounterVec
-	guard    prometheus.Counter
-	shaping  *prometheus.CounterVec
+	registry     *prometheus.Registry
+	events       *prometheus.CounterVec
+	verdicts     *prometheus.CounterVec
+	guard        prometheus.Counter
+	suppressed   *prometheus.CounterVec
+	suppressions *prometheus.CounterVec
+	shaping      *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -22,6 +24,9 @@ func newMetrics() *metrics {
 		guard:    prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_guard_trips_total", Help: "Stranger's messages that the relay guard stopped or would have stopped."}),
 	}
 	m.shaping = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_shaping_actions_total", Help: "Actions that shaping rules brought into force, by what they do and rule."}, []string{"does", "rule"})
+	m.suppressed = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_suppressed_total", Help: "Recipients of customers' mail that the suppression list kept from being mailed, by where."}, []string{"at"})
+	m.suppressions = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_suppressions_total", Help: "Addresses put on the suppression list since the start, by reason."}, []string{"reason"})
+	m.registry.MustRegister(m.suppressed, m.suppressions)
 	m.registry.MustRegister(m.events, m.verdicts, m.guard, m.shaping, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
