@@ -30,10 +30,10 @@ internal/ledger: internal/smtp internal/policy
 internal/suppress: internal/smtp internal/policy
 internal/journal: internal/smtp internal/ledger
 internal/dkim:
-internal/config: internal/dkim internal/smtp internal/policy internal/verify internal/shaping
+internal/config: internal/dkim internal/smtp internal/policy internal/verify internal/shaping internal/bounce
 internal/proof: internal/smtp internal/policy internal/verify internal/config
 internal/egress: internal/smtp
-internal/shaping: internal/smtp
+internal/shaping: internal/smtp internal/ahocorasick
 internal/queue: internal/smtp internal/policy internal/message internal/stamp internal/spool internal/ledger internal/egress internal/shaping
 internal/report: internal/smtp internal/message internal/stamp internal/ledger internal/mailauth
 internal/incident: internal/smtp internal/ledger internal/report

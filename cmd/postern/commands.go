@@ -49,8 +49,10 @@ func commands() []command {
 		{"keys", "ls|rotate [-json] FILE|DIR", "list and rotate the keys of stamps",
 			"ls lists the keys without their secrets. rotate adds a new key, which mints from the\nnext reload on; older ones go on to verify.",
 			"postern keys rotate postern.hcl", runKeys},
+		{"dkim", "keygen|record|check [FLAGS] [NAME...] KEYFILE|FILE|DIR", "make, publish and check the keys that sign mail",
+			dkimHelp, "postern dkim keygen -algorithm ed25519 /etc/postern/acme-2026.key\npostern dkim record postern.hcl\npostern dkim check acme-2026 postern.hcl", runDKIM},
 		{"passwd", "", "make the verifier of a password",
-			"Reads a password from standard input and prints its SCRAM-SHA-256 verifier, for the\nusers of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
+			"Asks for a password on a terminal, without showing it, or reads it from a pipe, and prints\nits SCRAM-SHA-256 verifier, for the users of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
 		{"version", "", "print the version", "Prints the version, that of Go, and the machine's kind.", "postern version", runVersion},
 	}
 }

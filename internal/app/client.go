@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 )
 
 // ErrNotRunning tells that no node answers at the socket.
@@ -148,6 +149,9 @@ func refusal(resp *http.Response, b []byte) error {
 	e := &RemoteError{Status: resp.StatusCode}
 	if json.Unmarshal(b, &e.Failure) != nil || e.Failure.Error == "" {
 		e.Failure.Error = fmt.Sprintf("the node answered %s", resp.Status)
+		if text := strings.TrimSpace(string(b)); resp.StatusCode == http.StatusServiceUnavailable && text != "" {
+			e.Failure.Error = "the node is not ready: " + text
+		}
 	}
 	return e
 }

@@ -143,7 +143,9 @@ func TestSuppressionModes(t *testing.T) {
 	if r := w.send(w.session(acme, w.inject), "n@news.acme.example", mail("acme-1"), "never@aol.com"); !r.Positive() {
 		t.Fatal(r)
 	}
-	if err := w.other.Await(w.ctx(), 1, func(d *lab.Delivery) bool { return d.From.IsNull() && bytes.Contains(d.Data, []byte("suppression list")) }); err != nil {
+	if err := w.other.Await(w.ctx(), 1, func(d *lab.Delivery) bool {
+		return d.From.IsNull() && bytes.Contains(d.Data, []byte("suppression list"))
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if n := w.aol.Count(marked("acme-1")); n != 0 {

@@ -13,6 +13,7 @@ import (
 // session is one client's SMTP session on one listener.
 type session struct {
 	gateway    *Gateway
+	meter      SessionMeter
 	generation *Generation
 	listener   string
 	auth       bool
@@ -44,11 +45,16 @@ func (s *session) origin() (policy.Origin, string, bool) {
 
 // Mail implements smtp.Session.
 func (s *session) Mail(_ context.Context, from smtp.Path, p smtp.MailParams) *smtp.Reply {
+	if r := s.gateway.broken(); r != nil {
+		return r
+	}
 	if _, _, ok := s.origin(); !ok {
+		s.gateway.o.Meter.Refused(NoAuth)
 		return smtp.NewReply(530, smtp.EnhancedCode{5, 7, 0}, "authentication required")
 	}
 	sender, err := policy.Normalise(s.qualified(from))
 	if err != nil {
+		s.gateway.o.Meter.Refused(BadAddress)
 		return smtp.NewReply(553, smtp.EnhancedCode{5, 1, 7}, "reverse-path is not a valid mailbox")
 	}
 	s.from, s.params, s.sender, s.rcpts = from, p, sender, nil
@@ -67,10 +73,12 @@ func (s *session) qualified(p smtp.Path) smtp.Path {
 func (s *session) Rcpt(_ context.Context, to smtp.Path, p smtp.RcptParams) *smtp.Reply {
 	path := s.qualified(to)
 	if strings.HasPrefix(path.Domain, "[") {
+		s.gateway.o.Meter.Refused(BadAddress)
 		return smtp.NewReply(550, smtp.EnhancedCode{5, 1, 2}, "address literals are not routed")
 	}
 	readings, ok := policy.Readings(path)
 	if !ok {
+		s.gateway.o.Meter.Refused(BadAddress)
 		return smtp.NewReply(553, smtp.EnhancedCode{5, 1, 3}, "forward-path is not a valid mailbox")
 	}
 	path.Route = ""
@@ -143,6 +151,7 @@ func (s *session) facts(origin policy.Origin, customer string, rcpt policy.Addre
 // noteRefusal puts a refusal into the ledger. It does not wait for the disk: the
 // client keeps the message, so nothing is lost if the note is.
 func (s *session) noteRefusal(origin policy.Origin, customer string, to smtp.Path, d policy.Decision) {
+	s.gateway.o.Meter.Refused(Policy)
 	e := &ledger.Refused{
 		Time: s.gateway.o.Now(), Listener: s.listener, Peer: s.peer.Addr, Helo: s.peer.Helo,
 		Origin: string(origin), Customer: customer, Sender: s.from.String(), Recipient: to.String(),
@@ -163,4 +172,7 @@ func (s *session) Reset() {
 }
 
 // Close implements smtp.Session.
-func (s *session) Close() { s.Reset() }
+func (s *session) Close() {
+	s.Reset()
+	s.meter.Closed()
+}
