@@ -29,8 +29,8 @@ func commands() []command {
 			"postern status /etc/postern/postern.hcl", runStatus},
 		{"health", "FILE|DIR", "exit 0 if the node answers and is ready",
 			"For health checks of containers and supervisors. Exit status: 0 it takes mail, 2 it does\nnot, or does not answer.", "postern health /etc/postern/postern.hcl", runHealth},
-		{"queue", "ls|show|hold|release|bounce|retry|drop [FLAGS] FILE|DIR", "look at and act on mail that waits",
-			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl", runQueue},
+		{"queue", "ls|show|sites|hold|release|bounce|retry|drop|suspend|resume|rebind|orders [FLAGS] FILE|DIR", "look at and act on mail that waits",
+			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl\npostern queue suspend -campaign spring-sale -for 2h -note 'wrong link' postern.hcl", runQueue},
 		{"trace", "[-json] [-message-id ID | -recipient ADDRESS | -id ID] FILE|DIR", "tell one message's whole life",
 			"Prints everything that the ledger knows of a message, in order: who handed it over,\nwhat the policy decided and by which filter, every attempt, the hand-off with the\npeer's reply, complaints and bounces about it. Exit status 1: there is no such message.",
 			"postern trace -recipient user@aol.com postern.hcl\npostern trace -json -id 06h0zy32ne1vrrs81m00 postern.hcl | jq .events", runTrace},
@@ -53,12 +53,18 @@ func commands() []command {
 
 const queueHelp = `ls       lists what waits or is held
 show     prints one message: postern queue show ID FILE
+sites    lists the sites that have something ready, or connections
 hold     keeps back
 release  lets what is held go on
 retry    tries at once what waits
 bounce   gives up with a DSN
 drop     discards
+suspend  keeps back what waits and what is still to come, until it is resumed or -for is over
+resume   ends suspensions: by -order, by the same choice, or -all
+rebind   moves what waits and what is held to another pool, -to
+orders   lists the suspensions in force
 
+A site is the destinations that share a set of MX hosts. Suspensions survive a restart.
 Each act stands in the ledger with who did it and why. What is released passes the
 relay guard again. Exit status 1: nothing was chosen.`
 

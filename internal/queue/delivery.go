@@ -88,7 +88,7 @@ func (d *delivery) stopped() bool {
 		d.fail(egress.Outcome{Status: egress.Failed, Reply: err.Error(), Code: "5.1.3"}, "")
 		return true
 	}
-	if d.rt.Relays(policy.Origin(d.m.Origin), rcpt, d.r.Inside) && d.guarded(rcpt) {
+	if d.rt.Relays(policy.Origin(d.m.Origin), rcpt, d.w.queue.site.inside) && d.guarded(rcpt) {
 		return true
 	}
 	if d.q.o.Suppressed != nil && d.m.Customer != "" && d.q.o.Suppressed(d.m.Customer, d.r.To) {

@@ -267,11 +267,14 @@ func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
 	r := q.items.add(m.ID, i)
 	it := q.items.at(r)
 	it.state, it.at, it.attempts = st.State, millis(st.NotBefore), uint16(min(st.Attempts, 1<<16-1))
-	d, k := q.domainOf(&m.Recipients[i]), keyOf(m, &m.Recipients[i])
+	d, k := q.domainOf(m, &m.Recipients[i]), keyOf(m, &m.Recipients[i])
 	if len(q.orders.moves) > 0 {
 		k = q.rebound(m, k, d)
 	}
 	it.domain, it.flow = d.number, q.flows.take(k).number
+	if d.site == nil {
+		q.look(d) // whatever waits or is held: operators choose by site
+	}
 	// A notice of the delay that was due before is not sent now: it may have been already.
 	notice := q.o.Routing().Retry.DelayNotice
 	it.noticed = st.Attempts > 0 && notice > 0 && now.Sub(m.Accepted) >= notice
@@ -311,7 +314,7 @@ func (q *Queue) enqueue(r ref) {
 		return
 	}
 	f := q.flows.byNumber[it.flow]
-	rq := q.queueOf(d.site, f.pool)
+	rq := q.queueOf(d.site, f)
 	q.stand(q.laneOf(rq, f), r, false)
 	q.serve(rq)
 }
