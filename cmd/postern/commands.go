@@ -29,7 +29,7 @@ func commands() []command {
 			"postern status /etc/postern/postern.hcl", runStatus},
 		{"health", "FILE|DIR", "exit 0 if the node answers and is ready",
 			"For health checks of containers and supervisors. Exit status: 0 it takes mail, 2 it does\nnot, or does not answer.", "postern health /etc/postern/postern.hcl", runHealth},
-		{"queue", "ls|show|sites|hold|release|bounce|retry|drop|suspend|resume|rebind|orders [FLAGS] FILE|DIR", "look at and act on mail that waits",
+		{"queue", "ACTION [FLAGS] FILE|DIR", "look at and act on mail that waits",
 			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl\npostern queue suspend -campaign spring-sale -for 2h -note 'wrong link' postern.hcl", runQueue},
 		{"trace", "[-json] [-message-id ID | -recipient ADDRESS | -id ID] FILE|DIR", "tell one message's whole life",
 			"Prints everything that the ledger knows of a message, in order: who handed it over,\nwhat the policy decided and by which filter, every attempt, the hand-off with the\npeer's reply, complaints and bounces about it. Exit status 1: there is no such message.",
