@@ -24,7 +24,12 @@ func newBytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
 func (m *incoming) commit(ctx context.Context) *smtp.Reply {
 	g := m.s.gateway
 	msg := m.message()
-	m.body.SetPrefix(m.prefix(msg))
+	prefix, err := m.prefix(msg)
+	if err != nil {
+		g.o.Log.Error("message not signed", "id", msg.ID.String(), "err", err)
+		return cannotSign()
+	}
+	m.body.SetPrefix(prefix)
 	msg.Size = m.body.Size()
 	batch := &spool.Batch{Message: msg, Body: m.body, Events: [][]byte{ledger.Encode(m.event(msg))}}
 	for i := range msg.Recipients {
@@ -68,7 +73,7 @@ func (m *incoming) message() *spool.Message {
 	msg := &spool.Message{
 		ID: m.id, Accepted: m.id.Time(), From: s.from, EightBit: m.eightBit, UTF8: s.params.UTF8,
 		Return: s.params.Return, EnvID: s.params.EnvID, Origin: string(m.origin), Customer: m.customer,
-		Listener: s.listener, Peer: s.peer.Addr.Addr().String(), Policy: s.generation.Version,
+		Listener: s.listener, Peer: s.peer.Addr.Addr().Unmap().String(), Policy: s.generation.Version,
 	}
 	msg.Campaign, msg.Priority = m.campaign(), m.priority()
 	msg.Recipients = make([]spool.Recipient, 0, len(m.plan))
@@ -131,6 +136,9 @@ func (m *incoming) state(d *policy.Decision) (spool.State, string) {
 		}
 		return spool.Pending, ""
 	case policy.Hold:
+		if d.Filter == "" {
+			return spool.Held, d.Text
+		}
 		return spool.Held, "filter " + d.Filter + ": " + d.Text
 	case policy.Consume:
 		return spool.Held, spool.ReasonConsume
@@ -182,8 +190,8 @@ func (m *incoming) markOrigin(msg *spool.Message) {
 	}
 }
 
-// prefix makes the trace field and the header as it goes on.
-func (m *incoming) prefix(msg *spool.Message) []byte {
+// prefix makes the trace field and the header as it goes on, signed.
+func (m *incoming) prefix(msg *spool.Message) ([]byte, error) {
 	host := m.s.generation.Hostname
 	if m.customer != "" {
 		if m.head.get("message-id") == "" {
@@ -194,20 +202,32 @@ func (m *incoming) prefix(msg *spool.Message) []byte {
 			m.head.add("Date", msg.Accepted.Format(time.RFC1123Z))
 		}
 	}
-	return m.head.bytes(m.received(msg))
+	m.head.terminate()
+	signatures, err := m.sign(msg)
+	if err != nil {
+		return nil, err
+	}
+	return m.head.bytes(append(signatures[:len(signatures):len(signatures)], m.received(msg)...)), nil
 }
 
 // received makes our trace field (RFC 5321, section 4.4).
 func (m *incoming) received(msg *spool.Message) []byte {
 	s := m.s
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "Received: from %s (%s [%s])\r\n\tby %s (Postern) with %s id %s", clean(s.peer.Helo), clean(s.name),
-		tagged(s.peer.Addr.Addr().Unmap().String()), s.generation.Hostname, s.protocol(), msg.ID)
-	if len(s.rcpts) == 1 && !s.params.UTF8 {
-		fmt.Fprintf(&b, "\r\n\tfor <%s>", s.rcpts[0].path)
+	b := make([]byte, 0, 320)
+	put := func(parts ...string) {
+		for _, p := range parts {
+			b = append(b, p...)
+		}
 	}
-	fmt.Fprintf(&b, ";\r\n\t%s\r\n", msg.Accepted.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
-	return b.Bytes()
+	put("Received: from ", clean(s.peer.Helo), " (", clean(s.name), " [", tagged(msg.Peer), "])\r\n\tby ",
+		s.generation.Hostname, " (Postern) with ", s.protocol(), " id ", msg.ID.String())
+	if len(s.rcpts) == 1 && !s.params.UTF8 {
+		put("\r\n\tfor <", s.rcpts[0].path.String(), ">")
+	}
+	put(";\r\n\t")
+	b = msg.Accepted.AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700")
+	put("\r\n")
+	return b
 }
 
 func tagged(addr string) string {
@@ -270,6 +290,9 @@ func (m *incoming) event(msg *spool.Message) *ledger.Accepted {
 				e.DKIM = append(e.DKIM, ledger.DKIMHash(b))
 			}
 		}
+	}
+	for _, b := range m.signed {
+		e.DKIM = append(e.DKIM, ledger.DKIMHash(b))
 	}
 	e.Decisions = make([]ledger.Decided, 0, len(m.plan))
 	for i := range m.plan {

@@ -32,7 +32,7 @@ import (
 type made struct {
 	sites     int
 	base      time.Time
-	waits     atomic.Int64 // what List gives
+	waits     atomic.Int64 // what Stock gives
 	submitted atomic.Int64
 }
 
@@ -71,7 +71,7 @@ func (s *made) Open(id smtp.ID) (*spool.Message, *spool.Reader, error) {
 	return s.message(id), &spool.Reader{ReadSeeker: bytes.NewReader([]byte("Subject: x\r\n\r\nx\r\n"))}, nil
 }
 
-func (s *made) List(yield func(spool.Entry) bool) {
+func (s *made) Stock(yield func(spool.Entry) bool) {
 	for n := range s.waits.Load() {
 		if !yield(spool.Entry{ID: madeID(s.base, uint32(n)), States: make([]spool.RecipientState, 1)}) {
 			return

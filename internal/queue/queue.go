@@ -27,7 +27,9 @@ type Store interface {
 	Open(id smtp.ID) (*spool.Message, *spool.Reader, error)
 	Message(id smtp.ID) (*spool.Message, error)
 	State(id smtp.ID) ([]spool.RecipientState, error)
-	List(yield func(spool.Entry) bool)
+	// Stock yields the live messages as they stood when it was called, with their
+	// envelopes where these are cheap to come by.
+	Stock(yield func(spool.Entry) bool)
 }
 
 // Transport finds hosts and makes connections.
@@ -221,12 +223,15 @@ func (q *Queue) Stop(ctx context.Context) {
 // load schedules what was there at the start. It calls taken once the list is made.
 func (q *Queue) load(taken func()) {
 	defer taken()
-	q.o.Store.List(func(e spool.Entry) bool {
+	q.o.Store.Stock(func(e spool.Entry) bool {
 		taken()
-		m, err := q.o.Store.Message(e.ID)
-		if err != nil {
-			q.o.Log.Error("message not queued", "id", e.ID.String(), "err", err)
-			return q.ctx.Err() == nil
+		m := e.Message
+		if m == nil {
+			var err error
+			if m, err = q.o.Store.Message(e.ID); err != nil {
+				q.o.Log.Error("message not queued", "id", e.ID.String(), "err", err)
+				return q.ctx.Err() == nil
+			}
 		}
 		q.add(m, e.States)
 		for i, st := range e.States {

@@ -340,14 +340,6 @@ func TestJudgement(t *testing.T) {
 				t.Errorf("%+v", a)
 			}
 		}},
-		{"an action", "421 4.7.0 slow down", shaping.Judgement{Actions: []shaping.Action{{ID: "x1", Rule: "slow", Kind: "throttle", Scope: "site", Traffic: shaping.Traffic{Destination: shaping.Destination{Site: "mx1.there.example"}},
-			Until: epoch.Add(time.Hour), Rate: &shaping.Rate{Count: 10, Per: time.Minute}, Reply: "421 4.7.0 slow down", Count: 3}}}, ledger.KindAttempted, func(t *testing.T, w *world, _ ledger.Event) {
-			a := awaitKind[*ledger.Admin](w, 1)
-			if a.By != "postern" || a.Action != "throttle" || a.Note != "rule slow, 3 replies: 421 4.7.0 slow down" ||
-				a.Object != "action=x1 rate=10%2F1m0s scope=site site=mx1.there.example until=2026-01-02T04%3A04%3A05Z" {
-				t.Errorf("%+v", a)
-			}
-		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &shaper{judge: func(t shaping.Traffic, _ shaping.Reply) shaping.Judgement {
@@ -381,6 +373,40 @@ func TestJudgement(t *testing.T) {
 				t.Errorf("of %+v", tr)
 			}
 		})
+	}
+}
+
+// TestActionTakesEffect: what a reply has set off binds the very next message, though the
+// limits were asked for a moment ago.
+func TestActionTakesEffect(t *testing.T) {
+	var mu sync.Mutex
+	shut := false
+	s := &shaper{}
+	s.judge = func(shaping.Traffic, shaping.Reply) shaping.Judgement {
+		mu.Lock()
+		defer mu.Unlock()
+		shut = true
+		return shaping.Judgement{Actions: []shaping.Action{{ID: "x", Kind: "suspend", Scope: "site"}}}
+	}
+	s.blocked = func(shaping.Traffic, time.Time) (shaping.Block, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		return shaping.Block{Scope: "site", Until: epoch.Add(time.Hour)}, shut
+	}
+	w := shaped(t, s)
+	w.routing.Limits.PerSite = 1
+	w.net.add("there.example", &peer{})
+	w.commit(w.message(nil, "a@there.example"))
+	w.commit(w.message(nil, "b@there.example"))
+	w.q.Start()
+	awaitKind[*ledger.HandedOff](w, 1)
+	w.settleDown()
+	if n := count[*ledger.HandedOff](w); n != 1 {
+		t.Errorf("%d left", n)
+	}
+	sites := w.q.Sites()
+	if len(sites) != 1 || sites[0].Ready != 1 {
+		t.Errorf("sites: %+v", sites)
 	}
 }
 
