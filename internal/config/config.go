@@ -25,9 +25,11 @@ type Config struct {
 	Users     map[string]User
 	LogFiles  []LogFile
 	Signing   Signing
-	Version   string            // first 12 hexadecimal digits of the SHA-256 over all files
-	Files     []string          // in the order in which they were read
-	Sources   map[string][]byte // by file
+
+	TLSPolicies []TLSPolicy
+	Version     string            // first 12 hexadecimal digits of the SHA-256 over all files
+	Files       []string          // in the order in which they were read
+	Sources     map[string][]byte // by file
 }
 
 // Topology is the program's.
