@@ -12,6 +12,7 @@ import (
 	"postern.dev/postern/internal/proof"
 	"postern.dev/postern/internal/queue"
 	"postern.dev/postern/internal/report"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 	"postern.dev/postern/internal/stamp"
@@ -26,6 +27,7 @@ type generation struct {
 	gateway *gateway.Generation
 	routing *queue.Routing
 	judge   *report.Judge
+	shaping *shaping.Program
 	certs   map[string]*tls.Certificate // by listener
 }
 
@@ -51,6 +53,9 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 		CampaignHeader: cfg.Node.CampaignHeader, PriorityHeader: cfg.Node.PriorityHeader, Priority: priorities(cfg),
 	}
 	g.routing = routing(cfg)
+	if g.shaping, err = shaping.Compile(cfg.Shaping); err != nil {
+		return nil, err
+	}
 	var providers []report.Provider
 	for _, p := range cfg.Providers {
 		providers = append(providers, report.Provider(p))

@@ -73,7 +73,7 @@ func (m *incoming) message() *spool.Message {
 	msg := &spool.Message{
 		ID: m.id, Accepted: m.id.Time(), From: s.from, EightBit: m.eightBit, UTF8: s.params.UTF8,
 		Return: s.params.Return, EnvID: s.params.EnvID, Origin: string(m.origin), Customer: m.customer,
-		Listener: s.listener, Peer: s.peer.Addr.Addr().String(), Policy: s.generation.Version,
+		Listener: s.listener, Peer: s.peer.Addr.Addr().Unmap().String(), Policy: s.generation.Version,
 	}
 	msg.Campaign, msg.Priority = m.campaign(), m.priority()
 	msg.Recipients = make([]spool.Recipient, 0, len(m.plan))
@@ -136,6 +136,9 @@ func (m *incoming) state(d *policy.Decision) (spool.State, string) {
 		}
 		return spool.Pending, ""
 	case policy.Hold:
+		if d.Filter == "" {
+			return spool.Held, d.Text
+		}
 		return spool.Held, "filter " + d.Filter + ": " + d.Text
 	case policy.Consume:
 		return spool.Held, spool.ReasonConsume
@@ -210,14 +213,21 @@ func (m *incoming) prefix(msg *spool.Message) ([]byte, error) {
 // received makes our trace field (RFC 5321, section 4.4).
 func (m *incoming) received(msg *spool.Message) []byte {
 	s := m.s
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "Received: from %s (%s [%s])\r\n\tby %s (Postern) with %s id %s", clean(s.peer.Helo), clean(s.name),
-		tagged(s.peer.Addr.Addr().Unmap().String()), s.generation.Hostname, s.protocol(), msg.ID)
-	if len(s.rcpts) == 1 && !s.params.UTF8 {
-		fmt.Fprintf(&b, "\r\n\tfor <%s>", s.rcpts[0].path)
+	b := make([]byte, 0, 320)
+	put := func(parts ...string) {
+		for _, p := range parts {
+			b = append(b, p...)
+		}
 	}
-	fmt.Fprintf(&b, ";\r\n\t%s\r\n", msg.Accepted.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
-	return b.Bytes()
+	put("Received: from ", clean(s.peer.Helo), " (", clean(s.name), " [", tagged(msg.Peer), "])\r\n\tby ",
+		s.generation.Hostname, " (Postern) with ", s.protocol(), " id ", msg.ID.String())
+	if len(s.rcpts) == 1 && !s.params.UTF8 {
+		put("\r\n\tfor <", s.rcpts[0].path.String(), ">")
+	}
+	put(";\r\n\t")
+	b = msg.Accepted.AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700")
+	put("\r\n")
+	return b
 }
 
 func tagged(addr string) string {

@@ -32,6 +32,7 @@ const (
 	KindIncident
 	KindPolicyLoaded
 	KindAdmin
+	KindShaping
 )
 
 // Path is the way that mail takes through the gateway: what an incident is about,
@@ -238,6 +239,34 @@ type (
 		Action string    `json:"action,omitzero"`
 		Object string    `json:"object,omitzero"`
 		Note   string    `json:"note,omitzero"`
+	}
+	// ShapingChanged: a rule or an operator has changed how fast mail may go where, for a
+	// time, or an operator has undone it. What is in force is the sum of these events.
+	ShapingChanged struct {
+		Time        time.Time  `json:"time"`
+		Action      string     `json:"action"`         // identity, for undoing it
+		State       string     `json:"state"`          // "began", "undone"
+		Does        string     `json:"does,omitzero"`  // "throttle", "backoff", "suspend"
+		Rule        string     `json:"rule,omitzero"`  // "" where an operator acted
+		Where       string     `json:"where,omitzero"` // file:line:column of the rule
+		By          string     `json:"by,omitzero"`
+		Scope       string     `json:"scope,omitzero"`  // what is bound: "source", "site" ...
+		Within      string     `json:"within,omitzero"` // how far that reaches
+		Site        string     `json:"site,omitzero"`
+		Provider    string     `json:"provider,omitzero"`
+		Domain      string     `json:"domain,omitzero"`
+		MX          string     `json:"mx,omitzero"`
+		Pool        string     `json:"pool,omitzero"`
+		Source      netip.Addr `json:"source,omitzero"`
+		Customer    string     `json:"customer,omitzero"`
+		Campaign    string     `json:"campaign,omitzero"`
+		From        time.Time  `json:"from,omitzero"`
+		Until       time.Time  `json:"until,omitzero"`        // zero: until it is undone
+		Rate        string     `json:"rate,omitzero"`         // of a throttle: "60/1m0s"
+		Connections int        `json:"connections,omitempty"` // of a throttle
+		Reply       string     `json:"reply,omitzero"`        // that set it off
+		Count       int        `json:"count,omitempty"`       // replies that were counted
+		Note        string     `json:"note,omitzero"`
 	}
 )
 

@@ -65,6 +65,8 @@ func every() []ledger.Event {
 			Contain: []ledger.Containment{{Path: &p}, {Source: netip.MustParsePrefix("10.0.0.0/8")}, {Pool: "aol"}}},
 		&ledger.PolicyLoaded{Time: epoch, Policy: "p", By: "b", Files: []string{"f", "g"}, Filters: 0, Guard: "hold", Reason: "r"},
 		&ledger.Admin{Time: epoch, By: "b", Action: "a", Object: "o", Note: "n"},
+		&ledger.ShapingChanged{Time: epoch, Action: "S1", State: "began", Does: "throttle", Rule: "r", Where: "f:1:1", By: "b", Scope: "source", Within: "site", Site: "s", Provider: "p", Domain: "d", MX: "m",
+			Pool: "q", Source: a, Customer: "c", Campaign: "k", From: epoch, Until: epoch, Rate: "60/1m", Connections: 2, Reply: "421 x", Count: 3, Note: "n"},
 	}
 }
 

@@ -5,7 +5,7 @@ import "time"
 // Kind names.
 func (k Kind) String() string {
 	names := [...]string{"unknown", "accepted", "refused", "attempted", "handed-off", "bounced", "held", "released",
-		"dropped", "reported", "guard-tripped", "incident", "policy-loaded", "admin"}
+		"dropped", "reported", "guard-tripped", "incident", "policy-loaded", "admin", "shaping"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -40,6 +40,8 @@ func newEvent(k Kind) walker {
 		return &PolicyLoaded{}
 	case KindAdmin:
 		return &Admin{}
+	case KindShaping:
+		return &ShapingChanged{}
 	}
 	return nil
 }
@@ -83,6 +85,9 @@ func (*PolicyLoaded) Kind() Kind { return KindPolicyLoaded }
 // Kind implements Event.
 func (*Admin) Kind() Kind { return KindAdmin }
 
+// Kind implements Event.
+func (*ShapingChanged) Kind() Kind { return KindShaping }
+
 // When implements Event.
 func (e *Accepted) When() time.Time { return e.Time }
 
@@ -121,6 +126,9 @@ func (e *PolicyLoaded) When() time.Time { return e.Time }
 
 // When implements Event.
 func (e *Admin) When() time.Time { return e.Time }
+
+// When implements Event.
+func (e *ShapingChanged) When() time.Time { return e.Time }
 
 // The numbers below are part of the stored form: append only.
 
@@ -331,4 +339,31 @@ func (e *Admin) walk(c *codec) {
 	c.str(3, &e.Action)
 	c.str(4, &e.Object)
 	c.str(5, &e.Note)
+}
+
+func (e *ShapingChanged) walk(c *codec) {
+	c.time(1, &e.Time)
+	c.str(2, &e.Action)
+	c.str(3, &e.State)
+	c.str(4, &e.Does)
+	c.str(5, &e.Rule)
+	c.str(6, &e.Where)
+	c.str(7, &e.By)
+	c.str(8, &e.Scope)
+	c.str(9, &e.Within)
+	c.str(10, &e.Site)
+	c.str(11, &e.Provider)
+	c.str(12, &e.Domain)
+	c.str(13, &e.MX)
+	c.str(14, &e.Pool)
+	c.addr(15, &e.Source)
+	c.str(16, &e.Customer)
+	c.str(17, &e.Campaign)
+	c.time(18, &e.From)
+	c.time(19, &e.Until)
+	c.str(20, &e.Rate)
+	c.int(21, &e.Connections)
+	c.str(22, &e.Reply)
+	c.int(23, &e.Count)
+	c.str(24, &e.Note)
 }

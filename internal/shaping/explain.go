@@ -3,6 +3,7 @@ package shaping
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -133,6 +134,24 @@ func (r Rate) String() string {
 		return fmt.Sprintf("%d/%s/%d", r.Count, Span(r.Per), r.Burst)
 	}
 	return fmt.Sprintf("%d/%s", r.Count, Span(r.Per))
+}
+
+// ParseRate reads "100/1m" or, with a burst, "1000/1h/50".
+func ParseRate(s string) (r Rate, ok bool) {
+	count, rest, found := strings.Cut(s, "/")
+	per, burst, bursts := strings.Cut(rest, "/")
+	n, err := strconv.Atoi(count)
+	d, err2 := time.ParseDuration(per)
+	if !found || err != nil || err2 != nil || n <= 0 || n > 1e9 || d < time.Second || d > 366*day {
+		return r, false
+	}
+	r = Rate{Count: n, Per: d}
+	if bursts {
+		if r.Burst, err = strconv.Atoi(burst); err != nil || r.Burst < 1 || r.Burst > n {
+			return Rate{}, false
+		}
+	}
+	return r, true
 }
 
 // Span gives a duration in the shortest form: "1h", "90s".

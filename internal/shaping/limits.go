@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// program is a configuration's Rules, made ready.
-type program struct {
+// Program is a configuration's Rules, made ready.
+type Program struct {
 	rules     *Rules
 	providers *providers
 	matcher   *matcher
@@ -29,8 +29,9 @@ type bound struct {
 	where map[string]string
 }
 
-func compile(r *Rules) (*program, error) {
-	p := &program{rules: r, providers: newProviders(r.Destinations), limits: map[string]*poolLimits{}, warm: map[netip.Addr]*Warmup{}}
+// Compile makes Rules ready. An error tells of more rules than there may be.
+func Compile(r *Rules) (*Program, error) {
+	p := &Program{rules: r, providers: newProviders(r.Destinations), limits: map[string]*poolLimits{}, warm: map[netip.Addr]*Warmup{}}
 	var err error
 	if p.matcher, err = newMatcher(r.Rules); err != nil {
 		return nil, err
@@ -111,7 +112,7 @@ func (l *Limits) override(o *Limits) {
 }
 
 // base gives the limits of the configuration.
-func (p *program) base(provider, pool string) *bound {
+func (p *Program) base(provider, pool string) *bound {
 	l := p.limits[provider]
 	if l == nil {
 		l = p.limits[""]

@@ -24,7 +24,7 @@ const (
 
 // Options are what a Shaping is made of.
 type Options struct {
-	Rules *Rules
+	Program *Program
 	// Record is told each action that a rule brings into force, in order and before the
 	// next one. It must not call back. Nil records nothing.
 	Record func(Action)
@@ -34,7 +34,7 @@ type Options struct {
 // Blocked take no lock unless something is throttled.
 type Shaping struct {
 	record     func(Action)
-	program    atomic.Pointer[program]
+	program    atomic.Pointer[Program]
 	generation atomic.Uint64
 	blocks     binds[[]*Action]
 	throttles  binds[[]*Action]
@@ -49,23 +49,19 @@ type Shaping struct {
 	last     int64 // number of the newest identity
 }
 
-// New makes a Shaping. An error tells of rules that are more than there may be.
-func New(o Options) (*Shaping, error) {
+// New makes a Shaping with nothing in force.
+func New(o Options) *Shaping {
 	s := &Shaping{record: o.Record, merged: map[mergeKey]*Limits{}, actions: map[string]*Action{}, counters: map[counterKey]*counter{}}
 	s.blocks.seed, s.throttles.seed = maphash.MakeSeed(), maphash.MakeSeed()
-	return s, s.Load(o.Rules)
+	s.Load(o.Program)
+	return s
 }
 
-// Load brings other rules into force. What is in force by the old ones stays, and so
+// Load brings another program into force. What is in force by the old one stays, and so
 // does what is counted for rules that keep their name.
-func (s *Shaping) Load(r *Rules) error {
-	p, err := compile(r)
-	if err != nil {
-		return fmt.Errorf("load shaping rules: %w", err)
-	}
+func (s *Shaping) Load(p *Program) {
 	s.program.Store(p)
 	s.changed()
-	return nil
 }
 
 // Generation changes whenever limits or blocks may have changed otherwise than by the

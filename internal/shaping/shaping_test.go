@@ -268,15 +268,11 @@ func TestReloadKeeps(t *testing.T) {
 		Then: []shaping.Effect{{Kind: "suspend", Scope: "site", For: time.Hour}}})}}
 	s := with(t, rules)
 	s.Observe(traffic(), reply(421, "x"), noon)
-	if err := s.Load(rules); err != nil {
-		t.Fatal(err)
-	}
+	s.Load(compiled(t, rules))
 	if j := s.Observe(traffic(), reply(421, "x"), noon); len(j.Actions) != 1 {
 		t.Error("the count is lost")
 	}
-	if err := s.Load(&shaping.Rules{}); err != nil {
-		t.Fatal(err)
-	}
+	s.Load(compiled(t, &shaping.Rules{}))
 	if _, blocked := s.Blocked(traffic(), noon); !blocked {
 		t.Error("the action is lost")
 	}
@@ -286,12 +282,9 @@ func TestReloadKeeps(t *testing.T) {
 // both are.
 func TestRecord(t *testing.T) {
 	var told []string
-	s, err := shaping.New(shaping.Options{Record: func(a shaping.Action) { told = append(told, a.Kind+" "+a.Scope) },
-		Rules: &shaping.Rules{Rules: []shaping.Rule{rule("two", shaping.Rule{Then: []shaping.Effect{
-			{Kind: "throttle", Scope: "source", Within: "site", For: time.Hour, Connections: 1}, {Kind: "suspend", Scope: "source", Within: "site", For: time.Minute}}})}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := shaping.New(shaping.Options{Record: func(a shaping.Action) { told = append(told, a.Kind+" "+a.Scope) },
+		Program: compiled(t, &shaping.Rules{Rules: []shaping.Rule{rule("two", shaping.Rule{Then: []shaping.Effect{
+			{Kind: "throttle", Scope: "source", Within: "site", For: time.Hour, Connections: 1}, {Kind: "suspend", Scope: "source", Within: "site", For: time.Minute}}})}})})
 	for range 3 {
 		s.Observe(traffic(), reply(421, "x"), noon)
 	}

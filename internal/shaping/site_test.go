@@ -9,11 +9,16 @@ import (
 
 func with(t testing.TB, r *shaping.Rules) *shaping.Shaping {
 	t.Helper()
-	s, err := shaping.New(shaping.Options{Rules: r})
+	return shaping.New(shaping.Options{Program: compiled(t, r)})
+}
+
+func compiled(t testing.TB, r *shaping.Rules) *shaping.Program {
+	t.Helper()
+	p, err := shaping.Compile(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return p
 }
 
 func TestResolve(t *testing.T) {
