@@ -77,6 +77,8 @@ type Conn struct {
 	Host   Host
 	Source netip.Addr // that we send from
 	Sent   int        // transactions tried
+	// TLSFailure is why the connection is in clear text though the peer offers TLS.
+	TLSFailure error
 }
 
 // Security describes the connection's TLS, "" in clear text.
@@ -100,7 +102,9 @@ func (t *Transport) Dial(ctx context.Context, source netip.Addr, h Host) (*Conn,
 	c, err := t.dial(ctx, source, h, true)
 	var failed *tlsError
 	if errors.As(err, &failed) {
-		c, err = t.dial(ctx, source, h, false)
+		if c, err = t.dial(ctx, source, h, false); c != nil {
+			c.TLSFailure = failed
+		}
 	}
 	return c, err
 }

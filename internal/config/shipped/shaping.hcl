@@ -616,6 +616,13 @@ rule "too-many-connections" {
   category = "rate-limited"
 }
 
+# The connection has carried what it may, says the receiver: a new one will do.
+rule "connection-used-up" {
+  code     = "4xx"
+  text     = "too many (messages|mails|transactions) (on|in|for|per)? ?(this|one|a|the|each)? ?(smtp )?(connection|session)"
+  category = "connection"
+}
+
 # A public blocklist: this address is not wanted at this site for a while. The message
 # itself goes the way of its reply.
 rule "blocklist" {
