@@ -33,6 +33,8 @@ func commands() []command {
 			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl", runQueue},
 		{"shaping", "explain|ls|suspend|undo|test|rules [FLAGS] [ARGUMENT] [FILE|DIR]", "say how fast mail may go where, and what replies set off",
 			shapingHelp, "postern shaping explain gmail.com\npostern shaping test -destination yahoo replies.txt\npostern shaping ls postern.hcl\npostern shaping suspend -source 198.51.100.7 -destination gmail -for 4h -note 'listed' postern.hcl\npostern shaping undo Smif0k2x1 postern.hcl", runShaping},
+		{"suppress", "add|rm|get|ls|count|import|export|erase [FLAGS] [ADDRESS...] FILE|DIR", "keep addresses from being mailed",
+			suppressHelp, "postern suppress add -customer acme -note 'asked by phone' someone@example.com postern.hcl\npostern suppress get -customer acme someone@example.com postern.hcl\npostern suppress import -customer acme -reason unsubscribe list.csv.gz postern.hcl\npostern suppress export -customer acme postern.hcl | gzip > acme.csv.gz", runSuppress},
 		{"trace", "[-json] [-message-id ID | -recipient ADDRESS | -id ID] FILE|DIR", "tell one message's whole life",
 			"Prints everything that the ledger knows of a message, in order: who handed it over,\nwhat the policy decided and by which filter, every attempt, the hand-off with the\npeer's reply, complaints and bounces about it. Exit status 1: there is no such message.",
 			"postern trace -recipient user@aol.com postern.hcl\npostern trace -json -id 06h0zy32ne1vrrs81m00 postern.hcl | jq .events", runTrace},
@@ -48,7 +50,7 @@ func commands() []command {
 			"ls lists the keys without their secrets. rotate adds a new key, which mints from the\nnext reload on; older ones go on to verify.",
 			"postern keys rotate postern.hcl", runKeys},
 		{"passwd", "", "make the verifier of a password",
-			"Reads a password from standard input and prints its SCRAM-SHA-256 verifier, for the\nusers of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
+			"Asks for a password on a terminal, without showing it, or reads it from a pipe, and prints\nits SCRAM-SHA-256 verifier, for the users of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
 		{"version", "", "print the version", "Prints the version, that of Go, and the machine's kind.", "postern version", runVersion},
 	}
 }

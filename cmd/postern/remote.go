@@ -131,6 +131,9 @@ func runStatus(ctx context.Context, e *env, args []string) error {
 	for _, l := range s.LogFiles {
 		fmt.Fprintf(w, "log file\t%s: %s, %s, %s\n", l.Name, l.Path, count(int(l.Events), "event"), logState(&l))
 	}
+	for _, text := range s.Warnings {
+		fmt.Fprintf(w, "warning\t%s\n", text)
+	}
 	return w.Flush()
 }
 
@@ -162,11 +165,12 @@ func runHealth(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := remote(c.Get(ctx, "/readyz", nil, nil)); err != nil {
+	var said []byte
+	if err := remote(c.Get(ctx, "/readyz", nil, &said)); err != nil {
 		return err
 	}
-	fmt.Fprintln(e.stdout, "ready")
-	return nil
+	_, err = e.stdout.Write(said)
+	return err
 }
 
 func runReload(ctx context.Context, e *env, args []string) error {

@@ -27,6 +27,7 @@ type (
 		Incidents int       `json:"incidents"`
 
 		LogFiles []LogStatus `json:"log_files,omitempty"`
+		Warnings []string    `json:"warnings"` // what soon, or at once, needs a hand
 	}
 
 	// LogStatus is how one log file fares.

@@ -188,7 +188,7 @@ func defaultRetry() Retry {
 }
 
 func (l *loader) customer(hb *hclsyntax.Block) {
-	b := l.openBlock(hb, []string{"networks", "senders", "users", "pool", "priority", "dkim"}, nil)
+	b := l.openBlock(hb, []string{"networks", "senders", "users", "pool", "priority", "dkim", "suppression"}, nil)
 	c := policy.CustomerDef{Pos: position(hb.DefRange()), Name: b.label, Networks: b.prefixes("networks"), Senders: b.patterns("senders")}
 	if a := b.attr("pool"); a != nil {
 		c.Pool, _ = b.pool(a.Expr)
@@ -201,6 +201,12 @@ func (l *loader) customer(hb *hclsyntax.Block) {
 		l.cfg.Urgency[b.label] = p
 	}
 	l.sign(&l.cfg.Signing.Customers, b)
+	if b.attr("suppression") != nil {
+		if l.cfg.Suppression.Customers == nil {
+			l.cfg.Suppression.Customers = map[string]SuppressionMode{}
+		}
+		l.cfg.Suppression.Customers[b.label] = b.suppression()
+	}
 	if a := b.attr("users"); a != nil {
 		c.Users = b.users(a.Expr)
 	}
@@ -211,6 +217,11 @@ func (l *loader) customer(hb *hclsyntax.Block) {
 		l.warn(hb.DefRange(), fmt.Sprintf("customer %q may send from any domain", b.label), `senders = ["its.domain"]`)
 	}
 	l.topology.Customers = append(l.topology.Customers, c)
+}
+
+func (b *block) suppression() SuppressionMode {
+	modes := []string{string(SuppressionRefuse), string(SuppressionBounce), string(SuppressionOff)}
+	return SuppressionMode(b.oneOf("suppression", modes[0], modes...))
 }
 
 // users reads { name = "verifier", ... }.

@@ -161,7 +161,7 @@ func cause(err error) string {
 }
 
 func topAttributes() []string {
-	return []string{"include", "accept", "reports", "sinks", "guard"}
+	return []string{"include", "accept", "reports", "sinks", "guard", "suppression", "suppression_addresses"}
 }
 
 func topBlocks() []string {
@@ -180,6 +180,12 @@ func (l *loader) top(body *hclsyntax.Body, name string) {
 	l.topology.Accept = append(l.topology.Accept, b.patterns("accept")...)
 	l.topology.Reports = append(l.topology.Reports, b.addresses("reports")...)
 	l.topology.Sinks = append(l.topology.Sinks, b.addresses("sinks")...)
+	if b.attr("suppression") != nil {
+		l.cfg.Suppression.Mode = b.suppression()
+	}
+	if b.attr("suppression_addresses") != nil {
+		l.cfg.Suppression.Hashed = b.oneOf("suppression_addresses", "plain", "plain", "hashed") == "hashed"
+	}
 	if b.attr("guard") != nil {
 		l.cfg.Guard = Guard(b.oneOf("guard", "hold", "hold", "observe"))
 	}

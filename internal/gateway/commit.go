@@ -131,6 +131,9 @@ func (m *incoming) state(d *policy.Decision) (spool.State, string) {
 		}
 		return spool.Pending, ""
 	case policy.Hold:
+		if d.Filter == "" {
+			return spool.Held, d.Text
+		}
 		return spool.Held, "filter " + d.Filter + ": " + d.Text
 	case policy.Consume:
 		return spool.Held, spool.ReasonConsume

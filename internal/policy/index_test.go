@@ -26,8 +26,8 @@ func differ(t *testing.T, p *policy.Program, f *policy.Facts) bool {
 	wantEarly, wantDecided := policy.PlainEarly(p, f)
 	bad := false
 	for round := range 2 {
-		if round == 1 && f.Content != nil {
-			p.Read(f.Content)
+		if round == 1 {
+			p.Read(f)
 		}
 		if d, trace := policy.Eval(p, f); !reflect.DeepEqual(d, want) || !reflect.DeepEqual(trace, applied) {
 			t.Errorf("Eval: got %+v %v\nwant %+v %v\nread %v, grid %v", d, trace, want, applied, round == 1, policy.IsGrid(p))
