@@ -27,7 +27,7 @@ type Store interface {
 	Open(id smtp.ID) (*spool.Message, *spool.Reader, error)
 	Message(id smtp.ID) (*spool.Message, error)
 	State(id smtp.ID) ([]spool.RecipientState, error)
-	List(yield func(spool.Entry) bool)
+	Stock(yield func(spool.Entry) bool)
 }
 
 // Transport finds hosts and makes connections.
@@ -221,9 +221,12 @@ func (q *Queue) Stop(ctx context.Context) {
 // load schedules what was there at the start. It calls taken once the list is made.
 func (q *Queue) load(taken func()) {
 	defer taken()
-	q.o.Store.List(func(e spool.Entry) bool {
+	q.o.Store.Stock(func(e spool.Entry) bool {
 		taken()
-		m, err := q.o.Store.Message(e.ID)
+		m, err := e.Message, error(nil)
+		if m == nil {
+			m, err = q.o.Store.Message(e.ID)
+		}
 		if err != nil {
 			q.o.Log.Error("message not queued", "id", e.ID.String(), "err", err)
 			return q.ctx.Err() == nil

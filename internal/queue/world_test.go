@@ -135,9 +135,9 @@ func (s *store) Submit(b *spool.Batch) error {
 	return err
 }
 
-func (s *store) List(yield func(spool.Entry) bool) {
+func (s *store) Stock(yield func(spool.Entry) bool) {
 	var all []spool.Entry
-	s.Spool.List(func(e spool.Entry) bool { all = append(all, e); return true })
+	s.Spool.Stock(func(e spool.Entry) bool { all = append(all, e); return true })
 	if s.onList != nil {
 		s.onList()
 	}
