@@ -6,7 +6,6 @@ import (
 	"os"
 	"reflect"
 	"strconv"
-	"strings"
 	"testing"
 
 	"postern.dev/postern/internal/policy"
@@ -237,39 +236,6 @@ func free(x policy.Expr) bool {
 	return false
 }
 
-// reads notes the address fields that expressions read.
-func reads(x policy.Expr, fields map[string]bool) {
-	switch x := x.(type) {
-	case *policy.Not:
-		reads(x.X, fields)
-	case *policy.Binary:
-		reads(x.L, fields)
-		reads(x.R, fields)
-	case *policy.Call:
-		if f, ok := x.Args[0].(*policy.Field); ok && (x.Func == "matches" || x.Func == "glob") {
-			fields[strings.TrimSuffix(f.Name, ".address")] = true
-		}
-	}
-}
-
-// entangled reports expressions on a whole address beside ones on its parts, which
-// no automaton joins: there, too, the prover may not know.
-func entangled(p *policy.Program) bool {
-	fields := map[string]bool{}
-	for i := range p.Filters {
-		reads(p.Filters[i].If, fields)
-	}
-	for i := range p.Asserts {
-		reads(p.Asserts[i].Always, fields)
-	}
-	for _, of := range []string{"sender", "rcpt"} {
-		if fields[of] && (fields[of+".local"] || fields[of+".domain"]) {
-			return true
-		}
-	}
-	return false
-}
-
 func anyFree(p *policy.Program) bool {
 	for i := range p.Filters {
 		if free(p.Filters[i].If) {
@@ -294,7 +260,7 @@ func disagreement(p *policy.Program, res *verify.Result, force map[blame]*policy
 			b.name = f.Assert
 		}
 		found[b] = true
-		if f.Severity == verify.Fault && f.Status == verify.Unknown && !anyFree(p) && !entangled(p) {
+		if f.Severity == verify.Fault && f.Status == verify.Unknown && !anyFree(p) {
 			return fmt.Sprintf("%s %s: unknown without a comparison of facts", f.Code, b.name)
 		}
 		if f.Witness == nil {

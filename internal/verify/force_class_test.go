@@ -90,16 +90,12 @@ const maxTuples = 6000
 type walker struct {
 	readers []reader
 	letters []letter
-	memo    []map[[2]int32]int32
+	memo    [][]int32 // by reader, state and letter; -1 is not known
 	tuples  int
 }
 
 func newWalker(rs []reader) *walker {
-	w := &walker{readers: rs, letters: lettersFor(rs), memo: make([]map[[2]int32]int32, len(rs))}
-	for i := range w.memo {
-		w.memo[i] = map[[2]int32]int32{}
-	}
-	return w
+	return &walker{readers: rs, letters: lettersFor(rs), memo: make([][]int32, len(rs))}
 }
 
 // reached is a tuple of states with a text that leads there.
@@ -126,13 +122,14 @@ func (w *walker) walk(from []int32, texts int, only func(letter) bool) (out []re
 func (w *walker) after(at []int32, l int32) []int32 {
 	next := make([]int32, len(at))
 	for i, s := range at {
-		k := [2]int32{s, l}
-		t, known := w.memo[i][k]
-		if !known {
-			t = w.readers[i].step(s, w.letters[l])
-			w.memo[i][k] = t
+		k := int(s)*len(w.letters) + int(l)
+		for len(w.memo[i]) <= k {
+			w.memo[i] = append(w.memo[i], -1)
 		}
-		next[i] = t
+		if w.memo[i][k] < 0 {
+			w.memo[i][k] = w.readers[i].step(s, w.letters[l])
+		}
+		next[i] = w.memo[i][k]
 	}
 	return next
 }
@@ -285,6 +282,9 @@ func (w *walker) walkParts(from []int32, lo, hi, whole, texts int, only func(let
 				continue
 			}
 			next := w.after(r.at, int32(i))
+			if f, ok := w.readers[lo].(*form); ok && f.dead(next[lo]) {
+				continue
+			}
 			copy(next[:lo], r.at[:lo])
 			if hi < whole {
 				copy(next[hi:whole], r.at[hi:whole])

@@ -413,6 +413,9 @@ type form struct {
 	ok     []bool // by state; the last is never left
 }
 
+// dead reports a state that is never left for a good one.
+func (p *form) dead(s int32) bool { return int(s) == len(p.ok)-1 && !p.ok[s] }
+
 func (p *form) step(s int32, l letter) int32 { return p.next(s, l) }
 func (p *form) cuts() []rune                 { return p.bounds }
 func (p *form) label(s int32) string {

@@ -82,7 +82,7 @@ func TestStrangerIsFound(t *testing.T) {
 		{"merged domains and an expression on the address", stranger(a, v), []policy.Filter{relay(both(oneOf("rcpt.domain", "a.example", "victim.example"), on("matches", "rcpt.address", `@victim\.example$`)))}, false},
 		{"merged local parts and an expression on the address", stranger(a, v), []policy.Filter{relay(both(oneOf("rcpt.local", "a", "v"), on("matches", "rcpt.address", `^v@`)))}, false},
 		{"suffix of a local part and an expression on the address", stranger(a, box("xzv", "victim.example")), []policy.Filter{relay(both(on("ends_with", "rcpt.local", "zv"), on("matches", "rcpt.address", `^[^@]{3}@`)))}, false},
-		{"an expression on the domain and one on the address", stranger(a, v), []policy.Filter{relay(both(on("matches", "rcpt.domain", `^v.*m\.e`), on("matches", "rcpt.address", `^[uv]@[^.]*\.example$`)))}, true},
+		{"an expression on the domain and one on the address", stranger(a, v), []policy.Filter{relay(both(on("matches", "rcpt.domain", `^v.*m\.e`), on("matches", "rcpt.address", `^[uv]@[^.]*\.example$`)))}, false},
 		{"local part with an at sign", stranger(a, box("x@y", "victim.example")), []policy.Filter{relay(both(on("ends_with", "rcpt", "@y@victim.example"), on("matches", "rcpt.local", "@")))}, false},
 		{"two comparisons of facts", stranger(a, v), []policy.Filter{refuse(bin(field("sender.domain"), policy.Eq, field("rcpt.domain"))), relay(bin(field("sender.local"), policy.Ne, field("rcpt.local")))}, false},
 		{"one comparison before and after a rewrite", stranger(a, box("v", "a.example")), []policy.Filter{
