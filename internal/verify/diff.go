@@ -12,21 +12,28 @@ const maxChanges = 64
 // Diff gives each class of messages whose fate differs between two policies: what
 // becomes of it (delivered, refused, ...), over which pool, to which recipient, and
 // for a refusal its code. A class is one pair of deciding filters in one origin, with
-// a message that shows it. complete is false if the search was cut short, so that
-// there may be more.
+// a message that shows it. Behind them come the effects that differ where the fate is
+// the same, each once for an origin. complete is false if the search was cut short, so
+// that there may be more.
 func Diff(old, next *policy.Program, o Options) (changes []Change, complete bool) {
 	d := &differ2{v: newProver(old, o), old: old, next: next, complete: true}
 	d.w = newProver(next, o)
 	d.w.u = d.v.u
 	d.same = reflect.DeepEqual(bare(old.Topology), bare(next.Topology))
-	d.pair(d.v.stranger(), d.w.stranger())
+	scenes := [][2]*scene{{d.v.stranger(), d.w.stranger()}}
 	for i := range next.Topology.Inside {
 		h := &next.Topology.Inside[i]
 		if g := hostNamed(old.Topology, h); g != nil {
-			d.pair(d.v.insider(g), d.w.insider(h))
+			scenes = append(scenes, [2]*scene{d.v.insider(g), d.w.insider(h)})
 		}
 	}
-	d.pair(d.v.customer(), d.w.customer())
+	scenes = append(scenes, [2]*scene{d.v.customer(), d.w.customer()})
+	for _, sc := range scenes {
+		d.pair(sc[0], sc[1])
+	}
+	for _, sc := range scenes {
+		d.effects(sc[0], sc[1])
+	}
 	return d.changes, d.complete
 }
 
@@ -85,9 +92,7 @@ func (d *differ2) pair(a, b *scene) {
 	la, lb := d.v.read(a, d.old.Filters), d.w.read(b, d.next.Filters)
 	quiet := d.same && sameState(la, lb)
 	fa, fb := d.v.fates(la), d.w.fates(lb)
-	both := *a
-	both.pre = and(a.pre, b.pre)
-	both.listeners = union(a.listeners, b.listeners)
+	both := joint(a, b)
 	if !d.same {
 		d.doors(a, b, fa, fb)
 	}
@@ -97,12 +102,20 @@ func (d *differ2) pair(a, b *scene) {
 			if o.settled(i, j) {
 				continue
 			}
-			d.compare(&both, fa[i], fb[j])
+			d.compare(both, fa[i], fb[j])
 			if !d.complete {
 				return
 			}
 		}
 	}
+}
+
+// joint is the scene of what both policies let past the door.
+func joint(a, b *scene) *scene {
+	both := *a
+	both.pre = and(a.pre, b.pre)
+	both.listeners = union(a.listeners, b.listeners)
+	return &both
 }
 
 // order tells which pairs of fates need no comparing.
@@ -247,7 +260,7 @@ func (d *differ2) find(sc *scene, hold, fail, fail2 []*form, wanted func(o, n *p
 }
 
 func sameFate(a, b *policy.Decision) bool {
-	return a.Disposition == b.Disposition && a.Rcpt == b.Rcpt && (a.Disposition != policy.Deliver || a.Pool == b.Pool && a.Inside == b.Inside) &&
+	return a.Disposition == b.Disposition && (a.Disposition != policy.Deliver || a.Rcpt == b.Rcpt && a.Pool == b.Pool && a.Inside == b.Inside) &&
 		(a.Disposition != policy.Refused || a.Code == b.Code)
 }
 

@@ -378,6 +378,9 @@ func (b *force) group(of string, a policy.Address) string {
 	for _, p := range b.programs {
 		group += standing(p, of, a) + " "
 	}
+	if of == "rcpt" && slices.Contains(b.rewrites(), a) {
+		group += a.String() // rewritten to what it is
+	}
 	return group
 }
 
@@ -395,6 +398,24 @@ func (b *force) box(of string, all []policy.Address) {
 			b.values[of] = append(b.values[of], value{func(f *policy.Facts) { set(f, a) }, b.group(of, a)})
 		}
 	}
+}
+
+// rewrites gives the recipients that filters put in place of others, where two
+// policies are compared: one may leave what the other rewrites to.
+func (b *force) rewrites() (out []policy.Address) {
+	if len(b.programs) < 2 {
+		return nil
+	}
+	for _, p := range b.programs {
+		for i := range p.Filters {
+			for _, a := range p.Filters[i].Do {
+				if a.Kind == policy.DoSetRcpt {
+					out = append(out, a.Rcpt)
+				}
+			}
+		}
+	}
+	return out
 }
 
 // standing tells what the topology makes of an address.
@@ -425,6 +446,11 @@ func (b *force) boxAsked(of string) (out boxAsked) {
 			default:
 				out.whole.question(a.x)
 			}
+		}
+	}
+	if of == "rcpt" {
+		for _, a := range b.rewrites() {
+			out.address(a)
 		}
 	}
 	for _, p := range b.programs {
