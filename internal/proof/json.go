@@ -84,6 +84,14 @@ type (
 		Message Sample   `json:"message"`
 		Old     Decision `json:"old"`
 		New     Decision `json:"new"`
+		Effect  *Effect  `json:"effect,omitempty"` // what differs where the fate is the same
+	}
+	// Effect is something that filters do beside deciding, "" where they do not.
+	Effect struct {
+		Kind verify.EffectKind `json:"kind"`
+		Name string            `json:"name"`
+		Old  string            `json:"old"`
+		New  string            `json:"new"`
 	}
 	// Sample is one message.
 	Sample struct {
@@ -175,7 +183,11 @@ func repair(cfg *config.Config, r *verify.Repair) *Repair {
 func NewChanges(cs []verify.Change) []Change {
 	out := []Change{}
 	for i := range cs {
-		out = append(out, Change{Message: NewSample(&cs[i].Facts), Old: NewDecision(&cs[i].Old), New: NewDecision(&cs[i].New)})
+		c := Change{Message: NewSample(&cs[i].Facts), Old: NewDecision(&cs[i].Old), New: NewDecision(&cs[i].New)}
+		if e := cs[i].Effect; e != nil {
+			c.Effect = &Effect{Kind: e.Kind, Name: e.Name, Old: e.Old, New: e.New}
+		}
+		out = append(out, c)
 	}
 	return out
 }

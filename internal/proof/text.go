@@ -207,6 +207,18 @@ func (w *Writer) Change(c *verify.Change, indent string) {
 	w.line("%s  + %s", indent, Fate(&c.New))
 }
 
+// EffectText names an effect with one of its values.
+func EffectText(e *verify.Effect, value string) string {
+	name := string(e.Kind)
+	if e.Name != "" {
+		name += " " + fmt.Sprintf("%q", e.Name)
+	}
+	if value == "" {
+		value = "no"
+	}
+	return name + ": " + value
+}
+
 // Class tells a message in a line: whose, from, to, and the header that counts.
 func Class(f *policy.Facts) string {
 	s := fmt.Sprintf("%s: from <%s> to <%s>", Who(f), Path(f.Sender), Path(f.Rcpt))
