@@ -23,6 +23,7 @@ type Topology struct {
 	Pools       []Pool
 	DefaultPool string
 	Sinks       []Address // constant outside addresses that the operator declared
+	SinkPos     []Pos     // where each stands; shorter than Sinks where that is not known
 }
 
 // Listener is a place where SMTP sessions begin.

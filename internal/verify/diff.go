@@ -40,7 +40,7 @@ func Diff(old, next *policy.Program, o Options) (changes []Change, complete bool
 // bare is a topology without positions and sources, which decide nothing.
 func bare(t *policy.Topology) policy.Topology {
 	out := *t
-	out.Pools = nil
+	out.Pools, out.SinkPos = nil, nil
 	out.Listeners = append([]policy.Listener(nil), t.Listeners...)
 	for i := range out.Listeners {
 		out.Listeners[i].Pos = policy.Pos{}
