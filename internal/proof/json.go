@@ -26,6 +26,12 @@ type (
 		Filters int     `json:"filters"`
 		Seconds float64 `json:"seconds"`
 		Queries int     `json:"queries"`
+		Cut     []Cut   `json:"cut"` // warnings that were not looked for in all filters
+	}
+	// Cut is a warning, and in how many filters from the first it was looked for.
+	Cut struct {
+		Code verify.Code `json:"code"`
+		Seen int         `json:"seen"`
 	}
 	// Finding is a finding of the prover.
 	Finding struct {
@@ -121,7 +127,10 @@ type (
 func NewDocument(cfg *config.Config, ds config.Diagnostics, o *Outcome, took time.Duration) *Document {
 	d := Failed(ds)
 	d.Status, d.Policy, d.Claims = o.Status, cfg.Version, o.Result.Claims
-	d.Stats = Stats{Filters: o.Result.Stats.Filters, Seconds: took.Seconds(), Queries: o.Result.Stats.Queries}
+	d.Stats = Stats{Filters: o.Result.Stats.Filters, Seconds: took.Seconds(), Queries: o.Result.Stats.Queries, Cut: []Cut{}}
+	for _, c := range o.Result.Cut {
+		d.Stats.Cut = append(d.Stats.Cut, Cut(c))
+	}
 	for i := range o.Result.Findings {
 		d.Findings = append(d.Findings, finding(cfg, &o.Result.Findings[i], o.Waived[i]))
 	}
@@ -133,7 +142,7 @@ func Failed(ds config.Diagnostics) *Document {
 	if ds == nil {
 		ds = config.Diagnostics{}
 	}
-	return &Document{Status: verify.Unknown, Claims: []verify.Claim{}, Findings: []Finding{}, Diagnostics: ds}
+	return &Document{Status: verify.Unknown, Claims: []verify.Claim{}, Findings: []Finding{}, Diagnostics: ds, Stats: Stats{Cut: []Cut{}}}
 }
 
 func finding(cfg *config.Config, f *verify.Finding, waived *config.Waiver) Finding {

@@ -262,6 +262,16 @@ func (w *Writer) Assumptions(o *Outcome) {
 	}
 }
 
+// Cut says which warnings were not looked for in all filters.
+func (w *Writer) Cut(o *Outcome) {
+	for _, c := range o.Result.Cut {
+		w.line("%s (%s) was looked for in the first %d of %s only: the time for warnings was up", c.Code, c.Code.Title(), c.Seen, plural(o.Result.Stats.Filters, "filter"))
+	}
+	if len(o.Result.Cut) > 0 {
+		w.line("")
+	}
+}
+
 // wrap breaks a text into lines of at most n octets, but for longer words.
 func wrap(text string, n int) (lines []string) {
 	line := ""

@@ -310,7 +310,7 @@ func replay(p *policy.Program, f *verify.Finding) string {
 // filter that leaks is the same, and it is unknown only where two facts are compared.
 // A policy with too many classes is held against messages made of its corners.
 func TestAgreement(t *testing.T) {
-	rounds := soak(t, 300, 100_000)
+	rounds := soak(t, 60, 20_000)
 	var n agreement
 	for seed := range uint64(rounds) {
 		r := rand.New(rand.NewPCG(seed, 11))

@@ -68,6 +68,7 @@ type report struct {
 	v        *prover
 	claims   map[Code]*Claim
 	findings []Finding
+	cut      []Cut
 }
 
 func (r *report) add(f Finding) {
@@ -117,6 +118,7 @@ func (r *report) result() *Result {
 		}
 		return a.Code < b.Code
 	})
+	out.Cut = r.cut
 	out.Stats = r.v.stats
 	out.Stats.Filters = len(r.v.p.Filters)
 	return out

@@ -153,7 +153,15 @@ type Result struct {
 	Status   Status
 	Claims   []Claim
 	Findings []Finding
+	Cut      []Cut // warnings that were not looked for in all filters
 	Stats    Stats
+}
+
+// Cut tells among how many filters, from the first, a warning was looked for: not
+// among all, for want of time.
+type Cut struct {
+	Code Code
+	Seen int
 }
 
 // Gap is a part of a configuration that could not be modelled. Dialects list them;
@@ -171,6 +179,10 @@ type Options struct {
 	Gaps      []Gap
 	// NoWarnings leaves out PV101 to PV106; NoRepairs the search for repairs.
 	NoWarnings, NoRepairs bool
+	// Enough is asked between filters whether the search for warnings has gone on long
+	// enough. Where it is nil, the search for PV101, PV102 and PV105 leaves out lists of
+	// more than 1,000 filters, that for PV103 and PV104 those of more than 200.
+	Enough func() bool
 	// Progress is told, now and then, how far a proof has come.
 	Progress func(done, total int)
 }

@@ -108,3 +108,76 @@ func TestStrangerIsFound(t *testing.T) {
 		})
 	}
 }
+
+// TestUnknownHidesNothing holds asserts of which one fate is unknown and a later one
+// open.
+func TestUnknownHidesNothing(t *testing.T) {
+	p, problems := policy.New([]policy.Filter{
+		{Name: "unknown", If: never(), Then: &policy.Final{Kind: policy.ThenDrop}},
+		relay(lit(true)),
+	}, []policy.Assert{{Name: "refused", Always: is("decision.disposition", "refused")}}, everything())
+	if p == nil {
+		t.Fatal(problems)
+	}
+	for _, f := range verify.Check(p, verify.Options{NoWarnings: true, NoRepairs: true}).Findings {
+		if f.Code == verify.AssertHolds {
+			if f.Status != verify.Open || f.Filter != "relay" {
+				t.Errorf("%s %s: %s", f.Status, f.Filter, f.Message)
+			}
+			return
+		}
+	}
+	t.Error("the assert is called closed")
+}
+
+// never compares two facts in two ways that exclude each other, which the prover does
+// not know.
+func never() policy.Expr {
+	return both(bin(field("sender.domain"), policy.Eq, field("rcpt.domain")), bin(field("rcpt.domain"), policy.Ne, field("sender.domain")))
+}
+
+// TestSinkHasPlace holds PV007 to the place of the sink that it is about.
+func TestSinkHasPlace(t *testing.T) {
+	top := everything()
+	top.Sinks = []policy.Address{box("ok", "partner.example"), box("a%victim.example", "partner.example")}
+	top.SinkPos = []policy.Pos{{File: "x.hcl", Line: 1}, {File: "x.hcl", Line: 2}}
+	p, problems := policy.New([]policy.Filter{refuse(lit(true))}, nil, top)
+	if p == nil {
+		t.Fatal(problems)
+	}
+	for _, f := range verify.Check(p, verify.Options{NoWarnings: true}).Findings {
+		if f.Code == verify.AddressReadings && f.Pos == top.SinkPos[1] {
+			return
+		}
+	}
+	t.Error("no finding at the second sink")
+}
+
+// TestEnough holds the search for warnings to its end, and to what it says of it.
+func TestEnough(t *testing.T) {
+	var filters []policy.Filter
+	for _, name := range []string{"a", "b", "c", "d"} {
+		f := refuse(is("rcpt.domain", name+".example"))
+		f.Name = name
+		filters = append(filters, f)
+	}
+	filters[3].If = is("rcpt.domain", "a.example") // shadowed
+	p, problems := policy.New(filters, nil, everything())
+	if p == nil {
+		t.Fatal(problems)
+	}
+	for _, most := range []int{2, 100} {
+		asked := 0
+		r := verify.Check(p, verify.Options{Enough: func() bool { asked++; return asked > most }})
+		warned := false
+		for _, f := range r.Findings {
+			warned = warned || f.Code == verify.ShadowedFilter
+		}
+		if cut := len(r.Cut) > 0; cut == warned || cut != (most == 2) {
+			t.Errorf("enough after %d: cut %+v, warned %v", most, r.Cut, warned)
+		}
+		if most == 2 && r.Cut[0].Seen != 2 {
+			t.Errorf("%+v", r.Cut)
+		}
+	}
+}
