@@ -31,6 +31,10 @@ func commands() []command {
 			"For health checks of containers and supervisors. Exit status: 0 it takes mail, 2 it does\nnot, or does not answer.", "postern health /etc/postern/postern.hcl", runHealth},
 		{"queue", "ls|show|hold|release|bounce|retry|drop [FLAGS] FILE|DIR", "look at and act on mail that waits",
 			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl", runQueue},
+		{"shaping", "explain|ls|suspend|undo|test|rules [FLAGS] [ARGUMENT] [FILE|DIR]", "say how fast mail may go where, and what replies set off",
+			shapingHelp, "postern shaping explain gmail.com\npostern shaping test -destination yahoo replies.txt\npostern shaping ls postern.hcl\npostern shaping suspend -source 198.51.100.7 -destination gmail -for 4h -note 'listed' postern.hcl\npostern shaping undo Smif0k2x1 postern.hcl", runShaping},
+		{"suppress", "add|rm|get|ls|count|import|export|erase [FLAGS] [ADDRESS...] FILE|DIR", "keep addresses from being mailed",
+			suppressHelp, "postern suppress add -customer acme -note 'asked by phone' someone@example.com postern.hcl\npostern suppress get -customer acme someone@example.com postern.hcl\npostern suppress import -customer acme -reason unsubscribe list.csv.gz postern.hcl\npostern suppress export -customer acme postern.hcl | gzip > acme.csv.gz", runSuppress},
 		{"trace", "[-json] [-message-id ID | -recipient ADDRESS | -id ID] FILE|DIR", "tell one message's whole life",
 			"Prints everything that the ledger knows of a message, in order: who handed it over,\nwhat the policy decided and by which filter, every attempt, the hand-off with the\npeer's reply, complaints and bounces about it. Exit status 1: there is no such message.",
 			"postern trace -recipient user@aol.com postern.hcl\npostern trace -json -id 06h0zy32ne1vrrs81m00 postern.hcl | jq .events", runTrace},
@@ -45,8 +49,10 @@ func commands() []command {
 		{"keys", "ls|rotate [-json] FILE|DIR", "list and rotate the keys of stamps",
 			"ls lists the keys without their secrets. rotate adds a new key, which mints from the\nnext reload on; older ones go on to verify.",
 			"postern keys rotate postern.hcl", runKeys},
+		{"dkim", "keygen|record|check [FLAGS] [NAME...] KEYFILE|FILE|DIR", "make, publish and check the keys that sign mail",
+			dkimHelp, "postern dkim keygen -algorithm ed25519 /etc/postern/acme-2026.key\npostern dkim record postern.hcl\npostern dkim check acme-2026 postern.hcl", runDKIM},
 		{"passwd", "", "make the verifier of a password",
-			"Reads a password from standard input and prints its SCRAM-SHA-256 verifier, for the\nusers of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
+			"Asks for a password on a terminal, without showing it, or reads it from a pipe, and prints\nits SCRAM-SHA-256 verifier, for the users of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
 		{"version", "", "print the version", "Prints the version, that of Go, and the machine's kind.", "postern version", runVersion},
 	}
 }
@@ -61,6 +67,22 @@ drop     discards
 
 Each act stands in the ledger with who did it and why. What is released passes the
 relay guard again. Exit status 1: nothing was chosen.`
+
+const shapingHelp = `explain  tells of a domain, an address or a provider: who it belongs to, which limits and
+         rules bind it and where they are said, the day of a warm-up, what is in force.
+         With -config FILE by that configuration and, where its node runs, as of now;
+         without, by the rules that come with the program
+ls       lists what is in force, with its end (-all: and what was, for a week)
+suspend  sends nothing of a kind, for a time (-for) or until it is undone: of a
+         -destination alone, or of a -source, -pool, -customer, -campaign or -mx, at a
+         -destination or everywhere
+undo     ends an action: postern shaping undo ID FILE
+test     reads replies, one a line ("421 4.7.28 ..." or "gmail 421 4.7.28 ..."), from a
+         file or - and says which rule each sets off
+rules    prints the rules that come with the program
+
+Each act stands in the ledger with who did it and why. Exit status 1: no such action, or
+a reply that sets no rule off.`
 
 const incidentHelp = `ls        lists open incidents (-all: every one)
 show      prints one with its timeline

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/term"
+
 	"postern.dev/postern/internal/config"
 )
 
@@ -138,14 +140,10 @@ func runPasswd(_ context.Context, e *env, args []string) error {
 	if len(args) > 0 {
 		return &exitError{code: exitUsage, text: "passwd reads the password from standard input", hint: "printf %s 'secret' | postern passwd"}
 	}
-	if isTerminal(e.stdin) {
-		fmt.Fprintln(e.stderr, "type the password, Enter, Ctrl-D (it shows):")
-	}
-	b, err := io.ReadAll(io.LimitReader(e.stdin, 1024))
+	password, err := readPassword(e)
 	if err != nil {
 		return err
 	}
-	password := string(bytes.TrimRight(b, "\r\n"))
 	if password == "" {
 		return usagef("empty password")
 	}
@@ -155,4 +153,35 @@ func runPasswd(_ context.Context, e *env, args []string) error {
 	}
 	fmt.Fprintln(e.stdout, config.HashPassword(password, salt, 16384))
 	return nil
+}
+
+// readPassword reads a password: without an echo and twice on a terminal, from a pipe
+// as it comes, less the end of its line.
+func readPassword(e *env) (string, error) {
+	if f, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		first, err := ask(e, f, "password: ")
+		if err != nil {
+			return "", err
+		}
+		again, err := ask(e, f, "once more: ")
+		if err != nil {
+			return "", err
+		}
+		if first != again {
+			return "", usagef("the two are not the same")
+		}
+		return first, nil
+	}
+	b, err := io.ReadAll(io.LimitReader(e.stdin, 1024))
+	return string(bytes.TrimRight(b, "\r\n")), err
+}
+
+func ask(e *env, f *os.File, prompt string) (string, error) {
+	fmt.Fprint(e.stderr, prompt)
+	b, err := term.ReadPassword(int(f.Fd()))
+	fmt.Fprintln(e.stderr)
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	return string(b), nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -21,12 +22,21 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/miekg/dns"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"postern.dev/postern/internal/smtp"
 )
 
 // TestMain lets the test binary be postern itself: the tests below start it as a
 // process of its own.
 func TestMain(m *testing.M) {
-	if os.Getenv("POSTERN_TEST_AS_PROGRAM") != "" {
+	switch os.Getenv("POSTERN_TEST_AS_PROGRAM") {
+	case "":
+	case "discard":
+		if err := discard(os.Args[2]); err != nil && !errors.Is(err, smtp.ErrServerClosed) {
+			log.Fatal(err)
+		}
+		os.Exit(0)
+	default:
 		os.Exit(asProgram())
 	}
 	testscript.Main(m, map[string]func(){"postern": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }})

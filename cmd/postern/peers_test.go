@@ -145,10 +145,10 @@ inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
 relayhost = %[2]s
 maillog_file = %[1]s/log
-maillog_file_prefixes = /tmp
+maillog_file_prefixes = %[3]s
 alias_maps =
 smtputf8_enable = yes
-`, dir, next)
+`, dir, next, filepath.Dir(dir))
 	master := listen + ` inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup

@@ -20,6 +20,7 @@ import (
 	"postern.dev/postern/internal/proof"
 	"postern.dev/postern/internal/queue"
 	"postern.dev/postern/internal/report"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 )
@@ -30,6 +31,7 @@ func (a *App) serveAdmin() error {
 	a.metrics.gauge("postern_queue_waiting", "Recipients that wait for delivery.", func() float64 { w, _ := a.queue.Counts(); return float64(w) })
 	a.metrics.gauge("postern_queue_held", "Recipients that are held.", func() float64 { _, h := a.queue.Counts(); return float64(h) })
 	a.metrics.gauge("postern_incidents_open", "Incidents that are not closed.", func() float64 { return float64(len(a.book.List(false))) })
+	a.metrics.gauge("postern_shaping_in_force", "Actions that shape mail at present.", func() float64 { return float64(len(a.shaping.Actions(a.o.Now()))) })
 	if err := removeStale(cfg.Node.Socket); err != nil {
 		return err
 	}
@@ -90,13 +92,16 @@ func (a *App) publicMux() *http.ServeMux {
 	return m
 }
 
-// ready answers whether mail can be taken.
-func (a *App) ready(w http.ResponseWriter, _ *http.Request) {
-	if err := a.spool.Err(); err != nil {
+// ready answers whether mail can be taken. What soon needs a hand stands below.
+func (a *App) ready(w http.ResponseWriter, r *http.Request) {
+	if err := a.sound(r.Context()); err != nil {
 		http.Error(w, "spool: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ready")
+	for _, s := range a.warnings() {
+		fmt.Fprintln(w, "warning: "+s)
+	}
 }
 
 // endpoint is a handler that gives a value or an error.
@@ -113,7 +118,7 @@ func (f endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		status := http.StatusBadRequest
-		if errors.Is(err, incident.ErrUnknown) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, spool.ErrUnknown) {
+		if errors.Is(err, incident.ErrUnknown) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, spool.ErrUnknown) || errors.Is(err, shaping.ErrUnknown) {
 			status = http.StatusNotFound
 		}
 		w.WriteHeader(status)
@@ -148,11 +153,7 @@ func (a *App) adminMux() *http.ServeMux {
 	m.Handle("POST /queue/{action}", endpoint(a.queueAct))
 	m.Handle("GET /trace", endpoint(a.trace))
 	m.Handle("GET /incidents", endpoint(func(r *http.Request) (any, error) {
-		out := []IncidentView{}
-		for _, s := range a.book.List(r.URL.Query().Get("all") != "") {
-			out = append(out, a.view(r.Context(), s))
-		}
-		return out, nil
+		return a.incidents(r.Context(), r.URL.Query().Get("all") != ""), nil
 	}))
 	m.Handle("GET /incidents/{id}", endpoint(func(r *http.Request) (any, error) {
 		s, err := a.book.Get(r.PathValue("id"))
@@ -170,6 +171,8 @@ func (a *App) adminMux() *http.ServeMux {
 	m.Handle("GET /incidents/{id}/advisory", endpoint(a.advisory))
 	m.Handle("POST /incidents/{id}/{action}", endpoint(a.incidentAct))
 	m.Handle("POST /judge", endpoint(a.judge))
+	a.suppressMux(m)
+	a.shapingMux(m)
 	return m
 }
 
@@ -177,9 +180,11 @@ func (a *App) status(*http.Request) (any, error) {
 	g := a.now()
 	s := Status{Version: Version(), Hostname: g.cfg.Node.Hostname, Started: a.started, Policy: g.cfg.Version, Guard: string(g.cfg.Guard),
 		Filters: len(g.cfg.Program.Filters), Listeners: a.bound, Incidents: len(a.book.List(false))}
+	s.LogFiles = a.journals.status()
 	s.Waiting, s.Held = a.queue.Counts()
 	o := proof.Apply(g.proof.Result, g.cfg.Waivers, a.o.Now())
 	s.Proof = string(o.Status)
+	s.Warnings = a.warnings()
 	for _, w := range o.Waived {
 		if w != nil {
 			s.Waived++
@@ -236,19 +241,39 @@ func (a *App) queueAct(r *http.Request) (any, error) {
 	return Done{Changed: n}, err
 }
 
-// view shows an incident, with the reports about its path counted.
-func (a *App) view(ctx context.Context, s *ledger.IncidentState) IncidentView {
+// incidents shows the incidents. The reports are read once for all of them.
+func (a *App) incidents(ctx context.Context, all bool) []IncidentView {
+	out := []IncidentView{}
+	var rs []ledger.Reported
+	for i, s := range a.book.List(all) {
+		if i == 0 {
+			rs = a.reports(ctx)
+		}
+		out = append(out, a.view(s, rs))
+	}
+	return out
+}
+
+// reports gives the reports that were judged; a ledger that cannot tell gives none.
+func (a *App) reports(ctx context.Context) []ledger.Reported {
+	rs, err := a.ledger.Reports(ctx, time.Time{}, time.Time{})
+	if err != nil {
+		a.log.Warn("reports not counted", "err", err)
+	}
+	return rs
+}
+
+// view shows an incident, with those of some reports counted that are about its path.
+func (a *App) view(s *ledger.IncidentState, rs []ledger.Reported) IncidentView {
 	o := &s.Opening
 	v := IncidentView{ID: s.ID, State: s.State, Trigger: o.Trigger, Path: o.Path, Peer: o.Peer, Policy: o.Policy, Pool: o.Pool, Source: o.Source,
 		Opened: o.Time, Changed: s.Changed, Contain: s.Contain}
 	if !o.Message.IsZero() {
 		v.Message = o.Message.String()
 	}
-	if rs, err := a.ledger.Reports(ctx, time.Time{}, time.Time{}); err == nil {
-		for i := range rs {
-			if incident.Concerns(s, &rs[i]) {
-				v.Reports++
-			}
+	for i := range rs {
+		if incident.Concerns(s, &rs[i]) {
+			v.Reports++
 		}
 	}
 	for i, step := range incident.Steps(s) {
@@ -339,7 +364,7 @@ func (a *App) release(ctx context.Context, id string, req IncidentAction) (*ledg
 
 // detail is a view with what the incident holds counted, which looks through the queue.
 func (a *App) detail(ctx context.Context, s *ledger.IncidentState) IncidentView {
-	v := a.view(ctx, s)
+	v := a.view(s, a.reports(ctx))
 	v.Held = a.held(s)
 	return v
 }

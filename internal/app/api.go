@@ -25,6 +25,20 @@ type (
 		Waiting   int       `json:"waiting"`
 		Held      int       `json:"held"`
 		Incidents int       `json:"incidents"`
+
+		LogFiles []LogStatus `json:"log_files,omitempty"`
+		Warnings []string    `json:"warnings"` // what soon, or at once, needs a hand
+	}
+
+	// LogStatus is how one log file fares.
+	LogStatus struct {
+		Name   string `json:"name"`
+		Format string `json:"format"`
+		Path   string `json:"path"`
+		Events uint64 `json:"events"`          // seen since it was new
+		Behind int64  `json:"behind"`          // octets of the spool's log, bodies included
+		Gaps   int    `json:"gaps"`            // since the start
+		Error  string `json:"error,omitempty"` // why nothing is written at the moment
 	}
 
 	// QueueRow is one recipient that is not done with.
@@ -116,6 +130,107 @@ type (
 		Policy      string   `json:"policy"`
 		Filters     int      `json:"filters"`
 		Diagnostics []string `json:"diagnostics,omitempty"`
+	}
+
+	// ShapingQuery names a piece of traffic. Destination is a domain, an address or the
+	// name of a destination; the other parts may be empty.
+	ShapingQuery struct {
+		Destination string `json:"destination,omitempty"`
+		MX          string `json:"mx,omitempty"`
+		Pool        string `json:"pool,omitempty"`
+		Source      string `json:"source,omitempty"`
+		Customer    string `json:"customer,omitempty"`
+		Campaign    string `json:"campaign,omitempty"`
+	}
+
+	// ShapingSuspend is an operator's wish that nothing of a kind is sent.
+	ShapingSuspend struct {
+		ShapingQuery
+		Scope   string `json:"scope"`
+		Within  string `json:"within,omitempty"`
+		Seconds int64  `json:"seconds,omitempty"` // 0: until it is undone
+		By      string `json:"by"`
+		Note    string `json:"note,omitempty"`
+	}
+
+	// ShapingUndo ends an action.
+	ShapingUndo struct {
+		ID   string `json:"id"`
+		By   string `json:"by"`
+		Note string `json:"note,omitempty"`
+	}
+
+	// ShapingAction is something that shapes mail for a time.
+	ShapingAction struct {
+		ID          string     `json:"id"`
+		Does        string     `json:"does"` // throttle, backoff, suspend
+		Binds       string     `json:"binds"`
+		Rule        string     `json:"rule,omitempty"`
+		Where       string     `json:"where,omitempty"`
+		By          string     `json:"by,omitempty"`
+		Note        string     `json:"note,omitempty"`
+		Scope       string     `json:"scope"`
+		Within      string     `json:"within,omitempty"`
+		Site        string     `json:"site,omitempty"`
+		Provider    string     `json:"provider,omitempty"`
+		Domain      string     `json:"domain,omitempty"`
+		MX          string     `json:"mx,omitempty"`
+		Pool        string     `json:"pool,omitempty"`
+		Source      netip.Addr `json:"source,omitzero"`
+		Customer    string     `json:"customer,omitempty"`
+		Campaign    string     `json:"campaign,omitempty"`
+		From        time.Time  `json:"from"`
+		Until       time.Time  `json:"until,omitzero"` // absent: until it is undone
+		Rate        string     `json:"rate,omitempty"`
+		Connections int        `json:"connections,omitempty"`
+		Reply       string     `json:"reply,omitempty"`
+		Count       int        `json:"count,omitempty"`
+		Undone      time.Time  `json:"undone,omitzero"`
+		UndoneBy    string     `json:"undone_by,omitempty"`
+	}
+
+	// ShapingLimit is a limit and where it is said.
+	ShapingLimit struct {
+		Name  string `json:"name"`
+		Value string `json:"value"`
+		Where string `json:"where"`
+	}
+
+	// ShapingRule is a rule that may speak about a destination.
+	ShapingRule struct {
+		Name    string `json:"name"`
+		Where   string `json:"where"`
+		Does    string `json:"does"`
+		General bool   `json:"general"` // it is for every destination
+	}
+
+	// ShapingWarmup is the state of a source's warm-up.
+	ShapingWarmup struct {
+		Name     string `json:"name"`
+		Where    string `json:"where"`
+		Day      int    `json:"day"`
+		Days     int    `json:"days"`
+		Messages int    `json:"messages"` // today
+		Over     bool   `json:"over"`
+	}
+
+	// ShapingExplained tells what binds a piece of traffic.
+	ShapingExplained struct {
+		Domain   string          `json:"domain,omitempty"`
+		MX       []string        `json:"mx,omitempty"`
+		Provider string          `json:"provider,omitempty"`
+		Where    string          `json:"where,omitempty"`
+		Site     string          `json:"site,omitempty"`
+		Separate bool            `json:"separate"`
+		Pool     string          `json:"pool,omitempty"`
+		Source   netip.Addr      `json:"source,omitzero"`
+		Limits   []ShapingLimit  `json:"limits"`
+		Rules    []ShapingRule   `json:"rules"`
+		Warmup   *ShapingWarmup  `json:"warmup,omitempty"`
+		InForce  []ShapingAction `json:"in_force"`
+		Blocked  bool            `json:"blocked"`
+		Next     time.Time       `json:"next,omitzero"` // of a block that ends by itself
+		Node     bool            `json:"node"`          // a running node was asked: what is in force is known
 	}
 
 	// Failure is the body of an answer that is not 2xx.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"postern.dev/postern/internal/config"
 	"postern.dev/postern/internal/gateway"
@@ -13,7 +12,9 @@ import (
 	"postern.dev/postern/internal/proof"
 	"postern.dev/postern/internal/queue"
 	"postern.dev/postern/internal/report"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
+	"postern.dev/postern/internal/spool"
 	"postern.dev/postern/internal/stamp"
 )
 
@@ -26,6 +27,7 @@ type generation struct {
 	gateway *gateway.Generation
 	routing *queue.Routing
 	judge   *report.Judge
+	shaping *shaping.Program
 	certs   map[string]*tls.Certificate // by listener
 }
 
@@ -40,12 +42,20 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	if err != nil {
 		return nil, err
 	}
+	signing, err := newSigning(&cfg.Signing)
+	if err != nil {
+		return nil, err
+	}
 	g := &generation{cfg: cfg, proof: proved, ring: ring, certs: certs}
 	g.gateway = &gateway.Generation{
-		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program,
-		CustomerOf: func(user string) string { return cfg.Users[user].Customer },
+		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program, Signing: signing,
+		CustomerOf:     func(user string) string { return cfg.Users[user].Customer },
+		CampaignHeader: cfg.Node.CampaignHeader, PriorityHeader: cfg.Node.PriorityHeader, Priority: priorities(cfg),
 	}
 	g.routing = routing(cfg)
+	if g.shaping, err = shaping.Compile(cfg.Shaping); err != nil {
+		return nil, err
+	}
 	var providers []report.Provider
 	for _, p := range cfg.Providers {
 		providers = append(providers, report.Provider(p))
@@ -72,21 +82,57 @@ func routing(cfg *config.Config) *queue.Routing {
 	p := cfg.Program
 	r := &queue.Routing{
 		Hostname: cfg.Node.Hostname, ReturnPath: cfg.Node.ReturnPath, Postmaster: cfg.Node.Postmaster,
-		Pools: map[string][]netip.Addr{}, DefaultPool: cfg.Node.DefaultPool, Inside: map[string]netip.AddrPort{}, InsideFor: p.InsideFor,
+		Pools: map[string][]queue.Source{}, DefaultPool: cfg.Node.DefaultPool, Inside: map[string]netip.AddrPort{}, InsideFor: p.InsideFor,
 		Retry:   queue.Retry(cfg.Retry),
-		Limits:  queue.Limits{Connections: cfg.Egress.Connections, PerSite: cfg.Egress.PerSite, Messages: cfg.Egress.Messages, Idle: 2 * time.Second},
+		Limits:  queue.Limits{Connections: cfg.Egress.Connections, PerSite: cfg.Egress.PerSite, Messages: cfg.Egress.Messages, Idle: cfg.Egress.Idle},
 		Observe: cfg.Guard == config.GuardObserve,
 		Relays: func(o policy.Origin, rcpt policy.Address, inside string) bool {
 			return p.Relays(o, rcpt, inside) && !p.Topology.DeclaredSink(rcpt)
 		},
 	}
 	for _, pool := range p.Topology.Pools {
-		r.Pools[pool.Name] = pool.Sources
+		r.Pools[pool.Name] = weighted(pool.Sources, cfg.Weights[pool.Name])
 	}
 	for _, h := range p.Topology.Inside {
 		r.Inside[h.Name] = h.Address
 	}
 	return r
+}
+
+// weighted gives a pool's sources their weights.
+func weighted(sources []netip.Addr, weights map[netip.Addr]int) (out []queue.Source) {
+	for _, a := range sources {
+		s := queue.Source{Addr: a, Weight: 1}
+		if w, said := weights[a]; said {
+			if s.Weight = w; w == 0 {
+				s.Weight = -1
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// priorities says how urgent mail is whose header does not: the listener's word goes
+// before the customer's.
+func priorities(cfg *config.Config) func(listener, customer string) spool.Priority {
+	listeners, customers := map[string]spool.Priority{}, map[string]spool.Priority{}
+	for i := range cfg.Listeners {
+		if p, ok := spool.ParsePriority(cfg.Listeners[i].Priority); ok {
+			listeners[cfg.Listeners[i].Name] = p
+		}
+	}
+	for name, s := range cfg.Urgency {
+		if p, ok := spool.ParsePriority(s); ok {
+			customers[name] = p
+		}
+	}
+	return func(listener, customer string) spool.Priority {
+		if p, said := listeners[listener]; said {
+			return p
+		}
+		return customers[customer]
+	}
 }
 
 // credentials answers for AUTH from the generation in force.

@@ -4,18 +4,20 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 
 	"postern.dev/postern/internal/policy"
 	"postern.dev/postern/internal/smtp"
 )
 
 func nodeAttributes() []string {
-	return []string{"hostname", "state", "admin", "admin_public", "socket", "resolver", "smtp_port", "postmaster", "return_path", "keys", "default_pool", "log", "log_level"}
+	return []string{"hostname", "state", "admin", "admin_public", "socket", "resolver", "smtp_port", "postmaster", "return_path", "keys", "default_pool", "log", "log_level", "campaign_header", "priority_header", "dkim"}
 }
 
 func (l *loader) node(hb *hclsyntax.Block) {
@@ -30,6 +32,8 @@ func (l *loader) node(hb *hclsyntax.Block) {
 	n.Keys = l.path(b.str("keys", filepath.Join(n.State, "stamp.keys")))
 	n.SMTPPort = b.count("smtp_port", 25, 1, 65535)
 	n.DefaultPool = b.str("default_pool", "")
+	n.CampaignHeader, n.PriorityHeader = b.field("campaign_header"), b.field("priority_header")
+	l.cfg.Signing.Node = l.dkimNames(b)
 	n.LogFormat = b.oneOf("log", "text", "text", "json")
 	n.LogLevel = b.oneOf("log_level", "info", "debug", "info", "warn", "error")
 	n.Postmaster = smtp.Path{Local: "postmaster", Domain: n.Hostname}
@@ -74,7 +78,7 @@ func limitAttributes() []string {
 }
 
 func egressAttributes() []string {
-	return []string{"out_connections", "connections_per_site", "messages_per_connection"}
+	return []string{"out_connections", "connections_per_site", "messages_per_connection", "connection_idle"}
 }
 
 // limits reads the limits of a listener; base is what applies where nothing is said.
@@ -94,12 +98,13 @@ func (b *block) limits(base smtp.Limits) smtp.Limits {
 // listeners reads the listeners, once the default limits are known.
 func (l *loader) listeners() {
 	base := smtp.DefaultLimits()
-	l.cfg.Egress = Egress{Connections: 500, PerSite: 20, Messages: 100}
+	l.cfg.Egress = Egress{Connections: 500, PerSite: 20, Messages: 100, Idle: 2 * time.Second}
 	if d := l.defaults; d != nil {
 		base = d.limits(base)
 		l.cfg.Egress.Connections = d.count("out_connections", 500, 1, 100_000)
 		l.cfg.Egress.PerSite = d.count("connections_per_site", 20, 1, 100_000)
 		l.cfg.Egress.Messages = d.count("messages_per_connection", 100, 1, 1_000_000)
+		l.cfg.Egress.Idle = d.duration("connection_idle", l.cfg.Egress.Idle, time.Millisecond, 5*time.Minute)
 	}
 	taken := map[netip.AddrPort]string{}
 	for _, hb := range l.pending {
@@ -120,7 +125,7 @@ func (l *loader) beginning() hcl.Range {
 }
 
 func (l *loader) listener(hb *hclsyntax.Block, base smtp.Limits, taken map[netip.AddrPort]string) {
-	b := l.openBlock(hb, []string{"address", "addresses", "from", "auth", "proxy_from"}, []string{"tls", "limits"})
+	b := l.openBlock(hb, []string{"address", "addresses", "from", "auth", "proxy_from", "priority"}, []string{"tls", "limits"})
 	b.require("from")
 	if b.attr("address") == nil && b.attr("addresses") == nil {
 		b.require("address")
@@ -137,6 +142,7 @@ func (l *loader) listener(hb *hclsyntax.Block, base smtp.Limits, taken map[netip
 		taken[a] = b.label
 		out.Addresses = append(out.Addresses, a)
 	}
+	out.Priority = b.priority()
 	out.ProxyFrom = b.prefixes("proxy_from")
 	for i, p := range out.ProxyFrom {
 		if p.Bits() < 8 {
@@ -182,11 +188,25 @@ func defaultRetry() Retry {
 }
 
 func (l *loader) customer(hb *hclsyntax.Block) {
-	b := l.openBlock(hb, []string{"networks", "senders", "users", "pool"}, nil)
+	b := l.openBlock(hb, []string{"networks", "senders", "users", "pool", "priority", "dkim", "suppression"}, nil)
 	c := policy.CustomerDef{Pos: position(hb.DefRange()), Name: b.label, Networks: b.prefixes("networks"), Senders: b.patterns("senders")}
 	if a := b.attr("pool"); a != nil {
 		c.Pool, _ = b.pool(a.Expr)
 		l.poolRefs = append(l.poolRefs, item{c.Pool, a.Expr.Range()})
+	}
+	l.sign(&l.cfg.Signing.Customers, b)
+	if p := b.priority(); p != "" {
+		if l.cfg.Urgency == nil {
+			l.cfg.Urgency = map[string]string{}
+		}
+		l.cfg.Urgency[b.label] = p
+	}
+	l.sign(&l.cfg.Signing.Customers, b)
+	if b.attr("suppression") != nil {
+		if l.cfg.Suppression.Customers == nil {
+			l.cfg.Suppression.Customers = map[string]SuppressionMode{}
+		}
+		l.cfg.Suppression.Customers[b.label] = b.suppression()
 	}
 	if a := b.attr("users"); a != nil {
 		c.Users = b.users(a.Expr)
@@ -198,6 +218,11 @@ func (l *loader) customer(hb *hclsyntax.Block) {
 		l.warn(hb.DefRange(), fmt.Sprintf("customer %q may send from any domain", b.label), `senders = ["its.domain"]`)
 	}
 	l.topology.Customers = append(l.topology.Customers, c)
+}
+
+func (b *block) suppression() SuppressionMode {
+	modes := []string{string(SuppressionRefuse), string(SuppressionBounce), string(SuppressionOff)}
+	return SuppressionMode(b.oneOf("suppression", modes[0], modes...))
 }
 
 // users reads { name = "verifier", ... }.
@@ -274,9 +299,10 @@ func (l *loader) provider(hb *hclsyntax.Block) {
 const maxSources = 65536
 
 func (l *loader) pool(hb *hclsyntax.Block) {
-	b := l.openBlock(hb, []string{"sources"}, nil)
+	b := l.openBlock(hb, []string{"sources", "weights", "dkim"}, nil)
 	b.require("sources")
 	p := policy.Pool{Pos: position(hb.DefRange()), Name: b.label}
+	l.sign(&l.cfg.Signing.Pools, b)
 	for _, it := range b.strs("sources") {
 		as, err := sources(it.text)
 		if err != nil {
@@ -289,6 +315,79 @@ func (l *loader) pool(hb *hclsyntax.Block) {
 		l.add(hb.DefRange(), fmt.Sprintf("pool %q is empty", b.label), "")
 	}
 	l.topology.Pools = append(l.topology.Pools, p)
+	if a := b.attr("weights"); a != nil {
+		b.weights(a.Expr, &p)
+	}
+}
+
+// maxWeight bounds the weight of a source.
+const maxWeight = 1000
+
+// weights reads { "sources" = weight, ... }: each source's share of the pool's messages.
+func (b *block) weights(x hclsyntax.Expression, p *policy.Pool) {
+	o, ok := x.(*hclsyntax.ObjectConsExpr)
+	if !ok {
+		b.l.add(x.Range(), "weights is a map", `weights = { "192.0.2.1" = 3 }`)
+		return
+	}
+	of, used := map[netip.Addr]int{}, len(p.Sources)
+	for _, it := range o.Items {
+		k, ds := it.KeyExpr.Value(nil)
+		v, ok := b.constant(it.ValueExpr)
+		if ds.HasErrors() || !ok {
+			continue
+		}
+		n, exact := 0, false
+		if v.Type() == cty.Number {
+			f, _ := v.AsBigFloat().Float64()
+			n = int(f)
+			exact = f == float64(n) && n >= 0 && n <= maxWeight
+		}
+		if !exact {
+			b.l.add(it.ValueExpr.Range(), fmt.Sprintf("a weight is a whole number from 0 to %d", maxWeight), "0 leaves the source out")
+			continue
+		}
+		as, err := sources(k.AsString())
+		if err != nil {
+			b.l.add(it.KeyExpr.Range(), err.Error(), `an address, a range "192.0.2.1-192.0.2.9" or a network`)
+			continue
+		}
+		for _, a := range as {
+			_, twice := of[a]
+			switch {
+			case !slices.Contains(p.Sources, a):
+				b.l.add(it.KeyExpr.Range(), fmt.Sprintf("%s is not a source of pool %q", a, p.Name), "")
+			case twice:
+				b.l.add(it.KeyExpr.Range(), fmt.Sprintf("%s has a weight already", a), "")
+			}
+			of[a] = n
+			if n == 0 {
+				used--
+			}
+		}
+	}
+	if used <= 0 && len(p.Sources) > 0 {
+		b.l.add(x.Range(), fmt.Sprintf("pool %q has no source with a weight above 0", p.Name), "nothing could leave by it")
+	}
+	if b.l.cfg.Weights == nil {
+		b.l.cfg.Weights = map[string]map[netip.Addr]int{}
+	}
+	b.l.cfg.Weights[p.Name] = of
+}
+
+// priority reads how urgent mail is, "" where nothing is said.
+func (b *block) priority() string { return b.oneOf("priority", "", "high", "normal", "bulk") }
+
+// field reads the name of a header field, and gives it in lower case.
+func (b *block) field(name string) string {
+	s := b.str(name, "")
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == ':' {
+			b.l.add(b.attr(name).Expr.Range(), fmt.Sprintf("%q is not the name of a header field", s), `as "X-Campaign-ID"`)
+			return ""
+		}
+	}
+	return strings.ToLower(s)
 }
 
 // sources spreads an address, a range or a network.

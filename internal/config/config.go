@@ -5,23 +5,30 @@ import (
 	"time"
 
 	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 )
 
 // Config is a configuration that has been read and found sound.
 type Config struct {
-	Node      Node
-	Listeners []Listener
-	Program   *policy.Program
-	Guard     Guard
-	Waivers   []Waiver
-	Retry     Retry
-	Egress    Egress
-	Providers []Provider
-	Users     map[string]User
-	Version   string            // first 12 hexadecimal digits of the SHA-256 over all files
-	Files     []string          // in the order in which they were read
-	Sources   map[string][]byte // by file
+	Node        Node
+	Listeners   []Listener
+	Program     *policy.Program
+	Guard       Guard
+	Waivers     []Waiver
+	Suppression Suppression
+	Retry       Retry
+	Egress      Egress
+	Weights     map[string]map[netip.Addr]int // of a pool's sources, by pool; 0 is not used, and what is missing weighs 1
+	Urgency     map[string]string             // of customers: high, bulk
+	Providers   []Provider
+	Shaping     *shaping.Rules // the shipped ones and the file's, merged
+	Users       map[string]User
+	LogFiles    []LogFile
+	Signing     Signing
+	Version     string            // first 12 hexadecimal digits of the SHA-256 over all files
+	Files       []string          // in the order in which they were read
+	Sources     map[string][]byte // by file
 }
 
 // Topology is the program's.
@@ -39,8 +46,11 @@ type Node struct {
 	ReturnPath  string // domain of stamped return paths; "" leaves the reverse-path alone
 	Keys        string // file
 	DefaultPool string
-	LogFormat   string // text, json
-	LogLevel    string // debug, info, warn, error
+	// Fields of customers' messages that name the campaign and the priority; "" is none.
+	CampaignHeader string
+	PriorityHeader string
+	LogFormat      string // text, json
+	LogLevel       string // debug, info, warn, error
 }
 
 // Listener is one place where SMTP comes in.
@@ -53,6 +63,7 @@ type Listener struct {
 	TLS       *TLS
 	ProxyFrom []netip.Prefix
 	Limits    smtp.Limits
+	Priority  string // high, normal, bulk; "" leaves it to the customer
 }
 
 // TLS names a certificate. The files are read by whoever listens.
@@ -72,6 +83,32 @@ const (
 	GuardObserve Guard = "observe"
 )
 
+// SuppressionMode says what becomes of a customer's mail to an address on the suppression
+// list.
+type SuppressionMode string
+
+// The modes.
+const (
+	SuppressionRefuse SuppressionMode = "refuse"            // refused at RCPT; what slipped through bounces at hand-off
+	SuppressionBounce SuppressionMode = "accept-and-bounce" // taken, and a DSN at hand-off
+	SuppressionOff    SuppressionMode = "off"               // delivered like other mail; the list still grows
+)
+
+// Suppression says how the suppression list is used.
+type Suppression struct {
+	Mode      SuppressionMode
+	Customers map[string]SuppressionMode // of those that have a mode of their own
+	Hashed    bool                       // new entries keep the hash of the address only
+}
+
+// Of gives a customer's mode.
+func (s *Suppression) Of(customer string) SuppressionMode {
+	if m, own := s.Customers[customer]; own {
+		return m
+	}
+	return s.Mode
+}
+
 // Retry is the schedule of delivery attempts.
 type Retry struct {
 	First       time.Duration
@@ -84,9 +121,10 @@ type Retry struct {
 
 // Egress bounds what goes out.
 type Egress struct {
-	Connections int // at once
-	PerSite     int // at once to one destination
-	Messages    int // on one connection
+	Connections int           // at once
+	PerSite     int           // at once to one destination
+	Messages    int           // on one connection
+	Idle        time.Duration // that a connection waits for the next message
 }
 
 // Provider is a mailbox provider whose complaints are believed when they come from

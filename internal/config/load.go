@@ -52,9 +52,11 @@ type loader struct {
 	names    map[string]hcl.Range // "listener internet" -> where
 	single   map[string]hcl.Range // attributes and blocks that may stand once over all files
 	poolRefs []item
+	dkimRefs []item // keys that customers, pools and the node name
 	waived   []item // names of the filters that waivers are for
 	defaults *block
 	pending  []*hclsyntax.Block // listeners, read when the default limits are known
+	shape    shaped
 }
 
 // Load reads a file, or every *.hcl of a folder, with what they include. It reports
@@ -75,6 +77,7 @@ func Load(path string, o Options) (*Config, Diagnostics) {
 		l.file(path, hcl.Range{Filename: path})
 	}
 	l.listeners()
+	l.shapingComplete()
 	l.complete()
 	l.build()
 	ds := l.finish()
@@ -158,11 +161,12 @@ func cause(err error) string {
 }
 
 func topAttributes() []string {
-	return []string{"include", "accept", "reports", "sinks", "guard"}
+	return []string{"include", "accept", "reports", "sinks", "guard", "suppression", "suppression_addresses"}
 }
 
 func topBlocks() []string {
-	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive"}
+	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive", "log_file", "dkim",
+		"shaping", "destination", "rule", "warmup"}
 }
 
 // top reads what stands outside of all blocks.
@@ -178,6 +182,12 @@ func (l *loader) top(body *hclsyntax.Body, name string) {
 	l.topology.Reports = append(l.topology.Reports, reports...)
 	sinks, at := b.addresses("sinks")
 	l.topology.Sinks, l.topology.SinkPos = append(l.topology.Sinks, sinks...), append(l.topology.SinkPos, at...)
+	if b.attr("suppression") != nil {
+		l.cfg.Suppression.Mode = b.suppression()
+	}
+	if b.attr("suppression_addresses") != nil {
+		l.cfg.Suppression.Hashed = b.oneOf("suppression_addresses", "plain", "plain", "hashed") == "hashed"
+	}
 	if b.attr("guard") != nil {
 		l.cfg.Guard = Guard(b.oneOf("guard", "hold", "hold", "observe"))
 	}
@@ -198,7 +208,8 @@ func (l *loader) once(name string, where hcl.Range) bool {
 }
 
 func (l *loader) block(hb *hclsyntax.Block) {
-	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true}
+	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true, "log_file": true, "dkim": true,
+		"destination": true, "rule": true, "warmup": true}
 	if !has(topBlocks(), hb.Type) {
 		return
 	}
@@ -239,6 +250,12 @@ func (l *loader) block(hb *hclsyntax.Block) {
 		l.assert(hb)
 	case "waive":
 		l.waive(hb)
+	case "dkim":
+		l.dkim(hb)
+	case "log_file":
+		l.logFile(hb)
+	default:
+		l.shapingBlock(hb)
 	}
 }
 
@@ -296,6 +313,7 @@ func (l *loader) include(b *block, dir string) {
 func Names() []string {
 	var all []string
 	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(), waiverAttributes(),
+		shapingAttributes(), destinationAttributes(), shapeLimitAttributes(), ruleAttributes(), warmupAttributes(), logFileAttributes(), dkimAttributes(),
 		{"address", "addresses", "from", "auth", "proxy_from", "networks", "senders", "users", "pool", "domains", "resends", "sources", "always",
 			"first", "factor", "max", "jitter", "expire", "delay_notice"}} {
 		all = append(all, list...)

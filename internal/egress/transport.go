@@ -34,6 +34,12 @@ type Transport struct {
 	Elsewhere func(netip.AddrPort) netip.AddrPort
 }
 
+// MX gives the names of a domain's mail exchangers in the order in which to try them.
+// Errors are as of Hosts.
+func (t *Transport) MX(ctx context.Context, domain string) ([]string, error) {
+	return t.Resolver.MX(ctx, domain)
+}
+
 // Hosts gives the addresses of a domain in the order in which to try them. An error
 // that is ErrNoDomain or ErrNullMX is permanent.
 func (t *Transport) Hosts(ctx context.Context, domain string, v4, v6 bool) ([]Host, error) {

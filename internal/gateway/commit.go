@@ -24,7 +24,12 @@ func newBytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
 func (m *incoming) commit(ctx context.Context) *smtp.Reply {
 	g := m.s.gateway
 	msg := m.message()
-	m.body.SetPrefix(m.prefix(msg))
+	prefix, err := m.prefix(msg)
+	if err != nil {
+		g.o.Log.Error("message not signed", "id", msg.ID.String(), "err", err)
+		return cannotSign()
+	}
+	m.body.SetPrefix(prefix)
 	msg.Size = m.body.Size()
 	batch := &spool.Batch{Message: msg, Body: m.body, Events: [][]byte{ledger.Encode(m.event(msg))}}
 	for i := range msg.Recipients {
@@ -68,8 +73,9 @@ func (m *incoming) message() *spool.Message {
 	msg := &spool.Message{
 		ID: m.id, Accepted: m.id.Time(), From: s.from, EightBit: m.eightBit, UTF8: s.params.UTF8,
 		Return: s.params.Return, EnvID: s.params.EnvID, Origin: string(m.origin), Customer: m.customer,
-		Listener: s.listener, Peer: s.peer.Addr.Addr().String(), Policy: s.generation.Version,
+		Listener: s.listener, Peer: s.peer.Addr.Addr().Unmap().String(), Policy: s.generation.Version,
 	}
+	msg.Campaign, msg.Priority = m.campaign(), m.priority()
 	msg.Recipients = make([]spool.Recipient, 0, len(m.plan))
 	for i := range m.plan {
 		p := &m.plan[i]
@@ -84,6 +90,41 @@ func (m *incoming) message() *spool.Message {
 	return msg
 }
 
+// maxCampaign bounds the name of a campaign.
+const maxCampaign = 64
+
+// campaign reads what a customer calls the campaign that a message is part of. What
+// could do harm in a log or on a terminal is replaced.
+func (m *incoming) campaign() string {
+	name := m.s.generation.CampaignHeader
+	if name == "" || m.customer == "" {
+		return ""
+	}
+	s := []byte(strings.TrimSpace(m.head.get(name)))
+	s = s[:min(len(s), maxCampaign)]
+	for i, c := range s {
+		if c < ' ' || c >= 0x7f {
+			s[i] = '?'
+		}
+	}
+	return strings.TrimSpace(string(s))
+}
+
+// priority is what the header of a customer's message says, else what is set for the
+// listener or the customer.
+func (m *incoming) priority() spool.Priority {
+	g := m.s.generation
+	if g.PriorityHeader != "" && m.customer != "" {
+		if p, ok := spool.ParsePriority(strings.ToLower(strings.TrimSpace(m.head.get(g.PriorityHeader)))); ok {
+			return p
+		}
+	}
+	if g.Priority == nil {
+		return spool.Normal
+	}
+	return g.Priority(m.s.listener, m.customer)
+}
+
 // state settles where a recipient begins; a containment in force holds it.
 func (m *incoming) state(d *policy.Decision) (spool.State, string) {
 	switch d.Disposition {
@@ -95,6 +136,9 @@ func (m *incoming) state(d *policy.Decision) (spool.State, string) {
 		}
 		return spool.Pending, ""
 	case policy.Hold:
+		if d.Filter == "" {
+			return spool.Held, d.Text
+		}
 		return spool.Held, "filter " + d.Filter + ": " + d.Text
 	case policy.Consume:
 		return spool.Held, spool.ReasonConsume
@@ -146,8 +190,8 @@ func (m *incoming) markOrigin(msg *spool.Message) {
 	}
 }
 
-// prefix makes the trace field and the header as it goes on.
-func (m *incoming) prefix(msg *spool.Message) []byte {
+// prefix makes the trace field and the header as it goes on, signed.
+func (m *incoming) prefix(msg *spool.Message) ([]byte, error) {
 	host := m.s.generation.Hostname
 	if m.customer != "" {
 		if m.head.get("message-id") == "" {
@@ -158,20 +202,32 @@ func (m *incoming) prefix(msg *spool.Message) []byte {
 			m.head.add("Date", msg.Accepted.Format(time.RFC1123Z))
 		}
 	}
-	return m.head.bytes(m.received(msg))
+	m.head.terminate()
+	signatures, err := m.sign(msg)
+	if err != nil {
+		return nil, err
+	}
+	return m.head.bytes(append(signatures[:len(signatures):len(signatures)], m.received(msg)...)), nil
 }
 
 // received makes our trace field (RFC 5321, section 4.4).
 func (m *incoming) received(msg *spool.Message) []byte {
 	s := m.s
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "Received: from %s (%s [%s])\r\n\tby %s (Postern) with %s id %s", clean(s.peer.Helo), clean(s.name),
-		tagged(s.peer.Addr.Addr().Unmap().String()), s.generation.Hostname, s.protocol(), msg.ID)
-	if len(s.rcpts) == 1 && !s.params.UTF8 {
-		fmt.Fprintf(&b, "\r\n\tfor <%s>", s.rcpts[0].path)
+	b := make([]byte, 0, 320)
+	put := func(parts ...string) {
+		for _, p := range parts {
+			b = append(b, p...)
+		}
 	}
-	fmt.Fprintf(&b, ";\r\n\t%s\r\n", msg.Accepted.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
-	return b.Bytes()
+	put("Received: from ", clean(s.peer.Helo), " (", clean(s.name), " [", tagged(msg.Peer), "])\r\n\tby ",
+		s.generation.Hostname, " (Postern) with ", s.protocol(), " id ", msg.ID.String())
+	if len(s.rcpts) == 1 && !s.params.UTF8 {
+		put("\r\n\tfor <", s.rcpts[0].path.String(), ">")
+	}
+	put(";\r\n\t")
+	b = msg.Accepted.AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700")
+	put("\r\n")
+	return b
 }
 
 func tagged(addr string) string {
@@ -220,7 +276,10 @@ func (m *incoming) event(msg *spool.Message) *ledger.Accepted {
 		Time: msg.Accepted, ID: m.id, Parent: m.parent, Listener: s.listener, Peer: s.peer.Addr, Helo: s.peer.Helo,
 		TLS: tlsText(s.peer.TLS), AuthUser: s.peer.AuthUser, Origin: string(m.origin), Customer: m.customer,
 		Sender: s.from.String(), MessageID: strings.Trim(m.head.get("message-id"), "<> "),
-		Size: msg.Size, Policy: s.generation.Version,
+		Size: msg.Size, Policy: s.generation.Version, Campaign: msg.Campaign,
+	}
+	if msg.Priority != spool.Normal {
+		e.Priority = msg.Priority.String()
 	}
 	if subject := m.head.get("subject"); subject != "" {
 		e.Subject = ledger.SubjectHash(subject)
@@ -231,6 +290,9 @@ func (m *incoming) event(msg *spool.Message) *ledger.Accepted {
 				e.DKIM = append(e.DKIM, ledger.DKIMHash(b))
 			}
 		}
+	}
+	for _, b := range m.signed {
+		e.DKIM = append(e.DKIM, ledger.DKIMHash(b))
 	}
 	e.Decisions = make([]ledger.Decided, 0, len(m.plan))
 	for i := range m.plan {

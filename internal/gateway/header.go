@@ -28,17 +28,21 @@ type head struct {
 
 // rawField is one field: the name in lower case and all its lines with their CRLF.
 type rawField struct {
-	name string
-	raw  []byte
+	name  string
+	raw   []byte
+	start int // of raw in the whole header, while that is being read
 }
 
 // readHead reads the header. What follows it, from the first octet of the body,
 // remains in r; body holds octets that were read and turned out to belong to it (a
 // message without an empty line between header and body, or without a header).
 func readHead(r *bufio.Reader) (h *head, body []byte, err error) {
-	h = &head{}
+	h = &head{fields: make([]rawField, 0, 16)}
+	text := make([]byte, 0, 1<<10) // all fields on end
 	for {
-		line, err := readLine(r)
+		start := len(text)
+		text, err = appendLine(text, r)
+		line := text[start:]
 		h.size += int64(len(line))
 		if h.size > maxHeader {
 			return nil, nil, errHeaderTooLarge
@@ -47,37 +51,48 @@ func readHead(r *bufio.Reader) (h *head, body []byte, err error) {
 		case err != nil && !errors.Is(err, io.EOF):
 			return nil, nil, err
 		case len(line) == 0 || isBlank(line):
+			h.settle(text[:start])
 			return h, nil, nil
 		case (line[0] == ' ' || line[0] == '\t') && len(h.fields) > 0:
-			f := &h.fields[len(h.fields)-1]
-			f.raw = append(f.raw, line...)
 		default:
 			name, ok := fieldName(line)
 			if !ok {
+				h.settle(text[:start])
 				return h, line, nil
 			}
 			if len(h.fields) == maxFields {
 				return nil, nil, errHeaderTooLarge
 			}
-			h.fields = append(h.fields, rawField{name: name, raw: line})
+			h.fields = append(h.fields, rawField{name: name, start: start})
 		}
 		if err != nil {
+			h.settle(text)
 			return h, nil, nil
 		}
 	}
 }
 
-// readLine reads one line with its CRLF into memory of its own.
-func readLine(r *bufio.Reader) ([]byte, error) {
-	var line []byte
+// settle gives each field its octets, once the text does not move any more.
+func (h *head) settle(text []byte) {
+	end := len(text)
+	for i := len(h.fields) - 1; i >= 0; i-- {
+		f := &h.fields[i]
+		f.raw = text[f.start:end:end]
+		end = f.start
+	}
+}
+
+// appendLine reads one line with its CRLF.
+func appendLine(b []byte, r *bufio.Reader) ([]byte, error) {
+	start := len(b)
 	for {
 		part, err := r.ReadSlice('\n')
-		line = append(line, part...)
+		b = append(b, part...)
 		if !errors.Is(err, bufio.ErrBufferFull) {
-			return line, err
+			return b, err
 		}
-		if len(line) > maxHeader {
-			return line, errHeaderTooLarge
+		if len(b)-start > maxHeader {
+			return b, errHeaderTooLarge
 		}
 	}
 }
@@ -97,7 +112,50 @@ func fieldName(line []byte) (string, bool) {
 			return "", false
 		}
 	}
-	return strings.ToLower(string(name)), len(name) > 0
+	return lower(name), len(name) > 0
+}
+
+// lower gives a field name in lower case; the usual ones cost no memory.
+func lower(name []byte) string {
+	var b [32]byte
+	if len(name) > len(b) {
+		return strings.ToLower(string(name))
+	}
+	for i, c := range name {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b[i] = c
+	}
+	switch string(b[:len(name)]) {
+	case "received":
+		return "received"
+	case "from":
+		return "from"
+	case "to":
+		return "to"
+	case "date":
+		return "date"
+	case "message-id":
+		return "message-id"
+	case "subject":
+		return "subject"
+	case "mime-version":
+		return "mime-version"
+	case "content-type":
+		return "content-type"
+	case "content-transfer-encoding":
+		return "content-transfer-encoding"
+	case "dkim-signature":
+		return "dkim-signature"
+	case "reply-to":
+		return "reply-to"
+	case "list-unsubscribe":
+		return "list-unsubscribe"
+	case "list-unsubscribe-post":
+		return "list-unsubscribe-post"
+	}
+	return string(b[:len(name)])
 }
 
 // value gives a field's value, unfolded and trimmed.
@@ -146,12 +204,12 @@ func (h *head) count(name string) int {
 // remove takes out the fields for which drop holds and gives them back in order.
 func (h *head) remove(drop func(*rawField) bool) []rawField {
 	var gone []rawField
-	kept := h.fields[:0:0]
+	kept := h.fields[:0]
 	for i := range h.fields {
-		if drop(&h.fields[i]) {
-			gone = append(gone, h.fields[i])
+		if f := h.fields[i]; drop(&f) {
+			gone = append(gone, f)
 		} else {
-			kept = append(kept, h.fields[i])
+			kept = append(kept, f)
 		}
 	}
 	h.fields = kept
@@ -172,6 +230,15 @@ func (h *head) bytes(trace []byte) []byte {
 		}
 	}
 	return append(b, "\r\n"...)
+}
+
+// terminate gives a last line without a CRLF one.
+func (h *head) terminate() {
+	for i := range h.fields {
+		if f := &h.fields[i]; !bytes.HasSuffix(f.raw, []byte("\r\n")) {
+			f.raw = append(f.raw, "\r\n"...)
+		}
+	}
 }
 
 // original gives the octets as they came, for signatures.

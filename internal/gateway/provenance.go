@@ -76,11 +76,11 @@ func ourReceived(value, hostname string) (smtp.ID, bool) {
 // host may send on our trace fields, and a stranger brings nothing that carries a
 // stamp of ours, but for a reply, which names the message that it answers.
 func (m *incoming) isForgery(f *rawField) bool {
-	origin, _, _ := m.s.origin()
 	switch {
 	case strings.HasPrefix(f.name, "x-postern-"):
 		return true
 	case f.name == "received":
+		origin, _, _ := m.s.origin()
 		return origin != policy.Inside && m.namesUs(f.value())
 	case f.name == "in-reply-to" || f.name == "references" || m.origin != policy.Stranger:
 		return false

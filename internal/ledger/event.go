@@ -32,6 +32,7 @@ const (
 	KindIncident
 	KindPolicyLoaded
 	KindAdmin
+	KindShaping
 )
 
 // Path is the way that mail takes through the gateway: what an incident is about,
@@ -63,6 +64,8 @@ type (
 		Size      int64          `json:"size"`
 		Policy    string         `json:"policy"` // policy version
 		Decisions []Decided      `json:"decisions"`
+		Campaign  string         `json:"campaign,omitzero"` // as the header says that the configuration names
+		Priority  string         `json:"priority,omitzero"` // high, bulk; "" is normal
 	}
 	// Decided is the decision for one recipient of an Accepted message, by index.
 	Decided struct {
@@ -103,6 +106,10 @@ type (
 		Host      string         `json:"host,omitzero"`
 		Reply     string         `json:"reply,omitzero"` // the peer's reply, or the cause in our words
 		Next      time.Time      `json:"next,omitzero"`
+		Category  string         `json:"category,omitzero"` // of the failure, as in Bounced
+		Site      string         `json:"site,omitzero"`     // the destinations that share an MX set
+		Provider  string         `json:"provider,omitzero"`
+		Campaign  string         `json:"campaign,omitzero"`
 	}
 	// HandedOff: the peer took over one recipient. It carries its whole path, so that
 	// an impact can be counted from these rows alone.
@@ -123,6 +130,9 @@ type (
 		Reply     string         `json:"reply,omitzero"`
 		Attempt   int            `json:"attempt"`
 		Seconds   float64        `json:"seconds,omitzero"` // from acceptance to hand-off
+		Site      string         `json:"site,omitzero"`    // the destinations that share an MX set
+		Provider  string         `json:"provider,omitzero"`
+		Campaign  string         `json:"campaign,omitzero"`
 	}
 	// Bounced: delivery was given up, and a DSN sent where one was due.
 	Bounced struct {
@@ -134,7 +144,12 @@ type (
 		Peer      netip.AddrPort `json:"peer,omitzero"`
 		Host      string         `json:"host,omitzero"`
 		Reply     string         `json:"reply,omitzero"`
-		DSN       smtp.ID        `json:"dsn,omitzero"` // the DSN's own message, zero where none was due
+		DSN       smtp.ID        `json:"dsn,omitzero"`      // the DSN's own message, zero where none was due
+		Category  string         `json:"category,omitzero"` // why: "suppressed", or what classification or a rule says
+		Site      string         `json:"site,omitzero"`     // the destinations that share an MX set
+		Provider  string         `json:"provider,omitzero"`
+		Campaign  string         `json:"campaign,omitzero"`
+		Customer  string         `json:"customer,omitzero"`
 	}
 	// Held: a recipient is kept back.
 	Held struct {
@@ -224,6 +239,34 @@ type (
 		Action string    `json:"action,omitzero"`
 		Object string    `json:"object,omitzero"`
 		Note   string    `json:"note,omitzero"`
+	}
+	// ShapingChanged: a rule or an operator has changed how fast mail may go where, for a
+	// time, or an operator has undone it. What is in force is the sum of these events.
+	ShapingChanged struct {
+		Time        time.Time  `json:"time"`
+		Action      string     `json:"action"`         // identity, for undoing it
+		State       string     `json:"state"`          // "began", "undone"
+		Does        string     `json:"does,omitzero"`  // "throttle", "backoff", "suspend"
+		Rule        string     `json:"rule,omitzero"`  // "" where an operator acted
+		Where       string     `json:"where,omitzero"` // file:line:column of the rule
+		By          string     `json:"by,omitzero"`
+		Scope       string     `json:"scope,omitzero"`  // what is bound: "source", "site" ...
+		Within      string     `json:"within,omitzero"` // how far that reaches
+		Site        string     `json:"site,omitzero"`
+		Provider    string     `json:"provider,omitzero"`
+		Domain      string     `json:"domain,omitzero"`
+		MX          string     `json:"mx,omitzero"`
+		Pool        string     `json:"pool,omitzero"`
+		Source      netip.Addr `json:"source,omitzero"`
+		Customer    string     `json:"customer,omitzero"`
+		Campaign    string     `json:"campaign,omitzero"`
+		From        time.Time  `json:"from,omitzero"`
+		Until       time.Time  `json:"until,omitzero"`        // zero: until it is undone
+		Rate        string     `json:"rate,omitzero"`         // of a throttle: "60/1m0s"
+		Connections int        `json:"connections,omitempty"` // of a throttle
+		Reply       string     `json:"reply,omitzero"`        // that set it off
+		Count       int        `json:"count,omitempty"`       // replies that were counted
+		Note        string     `json:"note,omitzero"`
 	}
 )
 

@@ -55,6 +55,9 @@ const (
 	keySeen     = 'v' // hash of a report's identity
 	keyIncident = 'i' // incident, 0, suffix -> event
 	keyPolicy   = 'P' // suffix -> event
+	keyAdmin    = 'A' // suffix -> event
+	keyShaping  = 'S' // suffix -> ShapingChanged
+	keyInForce  = 'F' // end of a shaping action, action -> ShapingChanged that began it
 	keyBad      = 'b' // suffix -> octets that are no event
 	keyMeta     = 'x'
 )
@@ -238,6 +241,11 @@ func (l *Ledger) index(b *pebble.Batch, ev []byte) error {
 		l.log.Error("event not understood", "err", err)
 		return b.Set(key(keyBad, suffix(l.now(), ev)), ev, nil)
 	}
+	if s, ok := e.(*ShapingChanged); ok && s.State == ShapingUndone {
+		if err := b.Delete(s.inForce(), nil); err != nil {
+			return err
+		}
+	}
 	for _, kv := range entries(e, ev) {
 		if err := b.Set(kv[0], kv[1], nil); err != nil {
 			return err
@@ -297,6 +305,14 @@ func entries(e Event, ev []byte) [][2][]byte {
 	case *PolicyLoaded:
 		put(key(keyPolicy, sfx), ev)
 		put(key(keyTime, sfx), ev)
+	case *Admin:
+		put(key(keyAdmin, sfx), ev)
+		put(key(keyTime, sfx), ev)
+	case *ShapingChanged:
+		put(key(keyShaping, sfx), ev)
+		if e.State == ShapingBegan {
+			put(e.inForce(), ev)
+		}
 	default:
 		put(key(keyTime, sfx), ev)
 	}

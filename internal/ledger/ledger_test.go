@@ -37,13 +37,13 @@ func openOn(t testing.TB, fs vfs.FS) *ledger.Ledger {
 
 func accepted(n int, origin string) *ledger.Accepted {
 	return &ledger.Accepted{Time: epoch.Add(time.Duration(n) * time.Second), ID: id(n), Listener: "internet", Peer: netip.MustParseAddrPort("198.51.100.7:4000"), Helo: "h", TLS: "TLS1.3 x",
-		AuthUser: "u", Origin: origin, Customer: "acme", Sender: "a@b.example", MessageID: fmt.Sprintf("m%d@x", n%50), Subject: 7, DKIM: []uint64{uint64(n % 40), 99}, Size: 1234, Policy: "p1", Parent: id(9999),
+		AuthUser: "u", Origin: origin, Customer: "acme", Sender: "a@b.example", MessageID: fmt.Sprintf("m%d@x", n%50), Subject: 7, DKIM: []uint64{uint64(n % 40), 99}, Size: 1234, Policy: "p1", Parent: id(9999), Campaign: "spring", Priority: "bulk",
 		Decisions: []ledger.Decided{{Recipient: fmt.Sprintf("R%d@aol.com", n%30), Disposition: "deliver", Filter: "aol", Line: "f:1", Pool: "aol", Inside: "i", Logs: []string{"l"}, Tags: []string{"t", "u"}}}}
 }
 
 func handedOff(n, rcpt int, path ledger.Path) *ledger.HandedOff {
 	return &ledger.HandedOff{Time: epoch.Add(time.Duration(n)*time.Second + time.Minute), ID: id(n), Recipient: rcpt, Address: fmt.Sprintf("r%d@aol.com", n%30), Domain: []string{"aol.com", "aim.com"}[n%2],
-		Path: path, Policy: "p1", Customer: "acme", Pool: "aol", Source: netip.AddrFrom4([4]byte{203, 0, 113, byte(n % 5)}), Peer: netip.MustParseAddrPort("192.0.2.1:25"), Host: "mx", TLS: "t", Reply: "250 ok", Attempt: 2, Seconds: 1.5}
+		Path: path, Policy: "p1", Customer: "acme", Pool: "aol", Source: netip.AddrFrom4([4]byte{203, 0, 113, byte(n % 5)}), Peer: netip.MustParseAddrPort("192.0.2.1:25"), Host: "mx", TLS: "t", Reply: "250 ok", Attempt: 2, Seconds: 1.5, Site: "s", Provider: "v", Campaign: "c"}
 }
 
 // every is one event of each kind with every field set.
@@ -54,8 +54,8 @@ func every() []ledger.Event {
 	return []ledger.Event{
 		accepted(1, "stranger"), handedOff(1, 0, p),
 		&ledger.Refused{Time: epoch, Listener: "l", Peer: ap, Helo: "h", Origin: "o", Customer: "c", Sender: "s", Recipient: "r", Filter: "f", Policy: "p", Reply: "550"},
-		&ledger.Attempted{Time: epoch, ID: id(1), Recipient: 3, Attempt: 1, Pool: "p", Source: a, Peer: ap, Host: "h", Reply: "r", Next: epoch.Add(time.Hour)},
-		&ledger.Bounced{Time: epoch, ID: id(1), Recipient: 0, Path: p, Source: a, Peer: ap, Host: "h", Reply: "r", DSN: id(2)},
+		&ledger.Attempted{Time: epoch, ID: id(1), Recipient: 3, Attempt: 1, Pool: "p", Source: a, Peer: ap, Host: "h", Reply: "r", Next: epoch.Add(time.Hour), Category: "g", Site: "s", Provider: "v", Campaign: "c"},
+		&ledger.Bounced{Time: epoch, ID: id(1), Recipient: 0, Path: p, Source: a, Peer: ap, Host: "h", Reply: "r", DSN: id(2), Category: "g", Site: "s", Provider: "v", Campaign: "c", Customer: "u"},
 		&ledger.Held{Time: epoch, ID: id(1), Recipient: 1, Path: p, Reason: "r", Incident: "i"},
 		&ledger.Released{Time: epoch, ID: id(1), Recipient: 1, By: "b"},
 		&ledger.Dropped{Time: epoch, ID: id(1), Recipient: 1, By: "b", Reason: "r"},
@@ -65,6 +65,8 @@ func every() []ledger.Event {
 			Contain: []ledger.Containment{{Path: &p}, {Source: netip.MustParsePrefix("10.0.0.0/8")}, {Pool: "aol"}}},
 		&ledger.PolicyLoaded{Time: epoch, Policy: "p", By: "b", Files: []string{"f", "g"}, Filters: 0, Guard: "hold", Reason: "r"},
 		&ledger.Admin{Time: epoch, By: "b", Action: "a", Object: "o", Note: "n"},
+		&ledger.ShapingChanged{Time: epoch, Action: "S1", State: "began", Does: "throttle", Rule: "r", Where: "f:1:1", By: "b", Scope: "source", Within: "site", Site: "s", Provider: "p", Domain: "d", MX: "m",
+			Pool: "q", Source: a, Customer: "c", Campaign: "k", From: epoch, Until: epoch, Rate: "60/1m", Connections: 2, Reply: "421 x", Count: 3, Note: "n"},
 	}
 }
 

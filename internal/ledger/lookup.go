@@ -179,3 +179,17 @@ func (l *Ledger) Policies(ctx context.Context) ([]PolicyLoaded, error) {
 	})
 	return out, err
 }
+
+// Acts gives what operators, and Postern by itself, did to the queue or the node, in
+// order, since a time.
+func (l *Ledger) Acts(ctx context.Context, since time.Time) ([]Admin, error) {
+	var out []Admin
+	err := l.scan(ctx, []byte{keyAdmin}, timeBound(since), nil, func(_, v []byte) (bool, error) {
+		e, err := Decode(v)
+		if a, ok := e.(*Admin); ok {
+			out = append(out, *a)
+		}
+		return true, err
+	})
+	return out, err
+}

@@ -5,7 +5,7 @@ import "time"
 // Kind names.
 func (k Kind) String() string {
 	names := [...]string{"unknown", "accepted", "refused", "attempted", "handed-off", "bounced", "held", "released",
-		"dropped", "reported", "guard-tripped", "incident", "policy-loaded", "admin"}
+		"dropped", "reported", "guard-tripped", "incident", "policy-loaded", "admin", "shaping"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -40,6 +40,8 @@ func newEvent(k Kind) walker {
 		return &PolicyLoaded{}
 	case KindAdmin:
 		return &Admin{}
+	case KindShaping:
+		return &ShapingChanged{}
 	}
 	return nil
 }
@@ -83,6 +85,9 @@ func (*PolicyLoaded) Kind() Kind { return KindPolicyLoaded }
 // Kind implements Event.
 func (*Admin) Kind() Kind { return KindAdmin }
 
+// Kind implements Event.
+func (*ShapingChanged) Kind() Kind { return KindShaping }
+
 // When implements Event.
 func (e *Accepted) When() time.Time { return e.Time }
 
@@ -122,6 +127,9 @@ func (e *PolicyLoaded) When() time.Time { return e.Time }
 // When implements Event.
 func (e *Admin) When() time.Time { return e.Time }
 
+// When implements Event.
+func (e *ShapingChanged) When() time.Time { return e.Time }
+
 // The numbers below are part of the stored form: append only.
 
 func (e *Accepted) walk(c *codec) {
@@ -151,6 +159,8 @@ func (e *Accepted) walk(c *codec) {
 		c.strs(7, &d.Logs)
 		c.strs(8, &d.Tags)
 	})
+	c.str(18, &e.Campaign)
+	c.str(19, &e.Priority)
 }
 
 func (e *Refused) walk(c *codec) {
@@ -178,6 +188,10 @@ func (e *Attempted) walk(c *codec) {
 	c.str(8, &e.Host)
 	c.str(9, &e.Reply)
 	c.time(10, &e.Next)
+	c.str(11, &e.Category)
+	c.str(12, &e.Site)
+	c.str(13, &e.Provider)
+	c.str(14, &e.Campaign)
 }
 
 func (e *HandedOff) walk(c *codec) {
@@ -197,6 +211,9 @@ func (e *HandedOff) walk(c *codec) {
 	c.str(16, &e.Reply)
 	c.int(17, &e.Attempt)
 	c.float(18, &e.Seconds)
+	c.str(19, &e.Site)
+	c.str(20, &e.Provider)
+	c.str(21, &e.Campaign)
 }
 
 func (e *Bounced) walk(c *codec) {
@@ -209,6 +226,11 @@ func (e *Bounced) walk(c *codec) {
 	c.str(9, &e.Host)
 	c.str(10, &e.Reply)
 	c.id(11, &e.DSN)
+	c.str(12, &e.Category)
+	c.str(13, &e.Site)
+	c.str(14, &e.Provider)
+	c.str(15, &e.Campaign)
+	c.str(16, &e.Customer)
 }
 
 func (e *Held) walk(c *codec) {
@@ -317,4 +339,31 @@ func (e *Admin) walk(c *codec) {
 	c.str(3, &e.Action)
 	c.str(4, &e.Object)
 	c.str(5, &e.Note)
+}
+
+func (e *ShapingChanged) walk(c *codec) {
+	c.time(1, &e.Time)
+	c.str(2, &e.Action)
+	c.str(3, &e.State)
+	c.str(4, &e.Does)
+	c.str(5, &e.Rule)
+	c.str(6, &e.Where)
+	c.str(7, &e.By)
+	c.str(8, &e.Scope)
+	c.str(9, &e.Within)
+	c.str(10, &e.Site)
+	c.str(11, &e.Provider)
+	c.str(12, &e.Domain)
+	c.str(13, &e.MX)
+	c.str(14, &e.Pool)
+	c.addr(15, &e.Source)
+	c.str(16, &e.Customer)
+	c.str(17, &e.Campaign)
+	c.time(18, &e.From)
+	c.time(19, &e.Until)
+	c.str(20, &e.Rate)
+	c.int(21, &e.Connections)
+	c.str(22, &e.Reply)
+	c.int(23, &e.Count)
+	c.str(24, &e.Note)
 }

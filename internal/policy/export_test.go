@@ -16,15 +16,6 @@ func IsGrid(p *Program) bool { return p.index.grid != nil }
 // RequiredLiterals is requiredLiterals of an expression.
 var RequiredLiterals = requiredLiterals
 
-// Occurring gives the numbers of the texts that an automaton finds in s.
-func Occurring(texts []string, s string) []int32 {
-	values := make([]int32, len(texts))
-	for i := range values {
-		values[i] = int32(i)
-	}
-	return newAutomaton(texts, values).scan(s, nil)
-}
-
 // Reindexed gives the Program with a new index.
 func Reindexed(p *Program) *Program {
 	q := *p

@@ -131,8 +131,9 @@ func NewDocument(cfg *config.Config, ds config.Diagnostics, o *Outcome, took tim
 	for _, c := range o.Result.Cut {
 		d.Stats.Cut = append(d.Stats.Cut, Cut(c))
 	}
+	repairs := map[*verify.Repair]*Repair{}
 	for i := range o.Result.Findings {
-		d.Findings = append(d.Findings, finding(cfg, &o.Result.Findings[i], o.Waived[i]))
+		d.Findings = append(d.Findings, finding(cfg, &o.Result.Findings[i], o.Waived[i], repairs))
 	}
 	return d
 }
@@ -145,7 +146,7 @@ func Failed(ds config.Diagnostics) *Document {
 	return &Document{Status: verify.Unknown, Claims: []verify.Claim{}, Findings: []Finding{}, Diagnostics: ds, Stats: Stats{Cut: []Cut{}}}
 }
 
-func finding(cfg *config.Config, f *verify.Finding, waived *config.Waiver) Finding {
+func finding(cfg *config.Config, f *verify.Finding, waived *config.Waiver, repairs map[*verify.Repair]*Repair) Finding {
 	out := Finding{Code: f.Code, Severity: f.Severity, Status: f.Status, Claim: f.Code.Title(), Message: f.Message, Hint: f.Hint, Filter: f.Filter, Assert: f.Assert,
 		File: f.Pos.File, Line: f.Pos.Line, Column: f.Pos.Column, Blockers: []Blocker{}, Waived: waived}
 	if w := f.Witness; w != nil {
@@ -159,7 +160,10 @@ func finding(cfg *config.Config, f *verify.Finding, waived *config.Waiver) Findi
 		out.Blockers = append(out.Blockers, Blocker{Filter: b.Filter, File: b.Pos.File, Line: b.Pos.Line})
 	}
 	if f.Repair != nil {
-		out.Repair = repair(cfg, f.Repair)
+		if repairs[f.Repair] == nil {
+			repairs[f.Repair] = repair(cfg, f.Repair)
+		}
+		out.Repair = repairs[f.Repair]
 	}
 	return out
 }

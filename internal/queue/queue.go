@@ -1,9 +1,9 @@
 package queue
 
 import (
-	"container/heap"
 	"context"
 	"io"
+	"iter"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -13,6 +13,7 @@ import (
 	"postern.dev/postern/internal/egress"
 	"postern.dev/postern/internal/ledger"
 	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 	"postern.dev/postern/internal/stamp"
@@ -25,13 +26,31 @@ type Store interface {
 	Submit(b *spool.Batch) error
 	Open(id smtp.ID) (*spool.Message, *spool.Reader, error)
 	Message(id smtp.ID) (*spool.Message, error)
+	State(id smtp.ID) ([]spool.RecipientState, error)
 	List(yield func(spool.Entry) bool)
 }
 
 // Transport finds hosts and makes connections.
 type Transport interface {
+	// MX gives the names of a domain's mail exchangers, in the order in which to try them.
+	MX(ctx context.Context, domain string) ([]string, error)
 	Hosts(ctx context.Context, domain string, v4, v6 bool) ([]egress.Host, error)
 	Dial(ctx context.Context, source netip.Addr, h egress.Host) (*egress.Conn, error)
+}
+
+// Shaper says how fast mail may go where, and what a reply sets off. It is asked often
+// and from any goroutine, and must not call the queue.
+type Shaper interface {
+	// Resolve gives a recipient domain its site and provider.
+	Resolve(domain string, mx []string) shaping.Destination
+	// Limits gives what binds the traffic of a site, pool and source now; zero parts
+	// leave it to Routing.Limits. An answer is kept for a second.
+	Limits(t shaping.Traffic, now time.Time) shaping.Limits
+	// Blocked reports whether traffic is suspended or backs off. It is asked with and
+	// without customer, campaign and domain.
+	Blocked(t shaping.Traffic, now time.Time) (shaping.Block, bool)
+	// Observe is told of each attempt.
+	Observe(t shaping.Traffic, r shaping.Reply, now time.Time) shaping.Judgement
 }
 
 // Gate tells what is held back while an incident lasts.
@@ -45,12 +64,20 @@ type Clock interface {
 	After(d time.Duration) <-chan time.Time
 }
 
-// Routing is what the queue needs to know of the configuration in force.
+// Source is an address of a pool. Weight is its share of the pool's messages; 0 means
+// 1, and below 0 it is not used.
+type Source struct {
+	Addr   netip.Addr
+	Weight int
+}
+
+// Routing is what the queue needs to know of the configuration in force. It never
+// changes.
 type Routing struct {
 	Hostname    string
 	ReturnPath  string // domain of stamped reverse-paths, "" leaves them alone
 	Postmaster  smtp.Path
-	Pools       map[string][]netip.Addr
+	Pools       map[string][]Source
 	DefaultPool string
 	Inside      map[string]netip.AddrPort
 	InsideFor   func(policy.Address) string
@@ -71,7 +98,7 @@ type Retry struct {
 	DelayNotice time.Duration
 }
 
-// Limits bound connections.
+// Limits bound connections. All but Connections hold where the Shaper says nothing.
 type Limits struct {
 	Connections int
 	PerSite     int
@@ -79,7 +106,7 @@ type Limits struct {
 	Idle        time.Duration
 }
 
-// Options are what a Queue is made of; all but Log are required.
+// Options are what a Queue is made of; those from Shaper on may be left out.
 type Options struct {
 	Store     Store
 	Transport Transport
@@ -89,57 +116,58 @@ type Options struct {
 	OnGuard   func(ledger.GuardTripped)
 	Clock     Clock
 	Random    io.Reader
+	Shaper    Shaper // Plain
 	Log       *slog.Logger
+	// Suppressed reports whether a customer's mail to a recipient is not to be tried.
+	Suppressed func(customer string, rcpt smtp.Path) bool
+	// Suppress is told of recipients that a reply says never to try again.
+	Suppress func(customer string, rcpt smtp.Path, r shaping.Reply)
+	// Classify names the category of a failure where the Shaper's rules do not.
+	Classify func(r shaping.Reply, provider string) string
+	// Orders gives what operators ordered in the past, oldest first.
+	Orders iter.Seq[ledger.Admin]
 }
-
-// site is where mail goes: one destination by one pool.
-type site struct {
-	dest    string // recipient domain, or "inside:" and the host's name
-	pool    string
-	ready   []*item
-	workers int
-	idle    []chan *item // of the workers that hold a connection and wait, the latest last
-	starved bool
-	next    int // source to use next
-}
-
-// item is one recipient that is not done with.
-type item struct {
-	id       smtp.ID
-	rcpt     int
-	site     *site
-	state    spool.State
-	busy     bool
-	queued   bool // in its site's ready list
-	attempts int
-	at       time.Time // of the next attempt
-	last     time.Time // of the last attempt, for the delay notice
-	index    int       // in the heap, -1 outside
-	reason   string
-}
-
-type itemKey struct {
-	id   smtp.ID
-	rcpt int
-}
-
-type siteKey struct{ dest, pool string }
 
 // Queue owns the delivery workers.
+//
+// One lock guards all that schedules. It is held for a few hundred nanoseconds at a
+// time, some four times for each message, and never while anything waits: work on many
+// items is cut into pieces.
 type Queue struct {
 	o      Options
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	poke   chan struct{} // the earliest retry may have changed
+	ring   chan struct{} // the earliest alarm may have changed
 
 	mu       sync.Mutex
 	stopping bool
-	items    map[itemKey]*item
-	sites    map[siteKey]*site
-	waiting  retries
-	conns    int
-	starving []*site
+	items    arena
+	waiting  int // recipients
+	held     int
+	wheel    wheel
+	flows    flows
+	reasons  words
+
+	byDomain    map[domainKey]*domain
+	domains     []*domain
+	freeDomains []uint32
+	asked       []*domain
+	askers      int
+
+	sites     map[string]*site
+	lanes     []*lane
+	freeLanes []uint32
+	alarms    alarms
+	conns     int
+	line      waitingLine // ready queues that wait for any connection to end
+	idle      idlers
+
+	ordering   sync.Mutex // one order at a time; taken before mu
+	orders     orders
+	parked     list
+	reconsider bool
 }
 
 // New makes a Queue; Start sets it going.
@@ -147,8 +175,13 @@ func New(o Options) *Queue {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	q := &Queue{o: o, poke: make(chan struct{}, 1), items: map[itemKey]*item{}, sites: map[siteKey]*site{}}
+	if o.Shaper == nil {
+		o.Shaper = Plain{}
+	}
+	q := &Queue{o: o, poke: make(chan struct{}, 1), ring: make(chan struct{}, 1), byDomain: map[domainKey]*domain{}, sites: map[string]*site{}}
+	q.wheel.a, q.wheel.now = &q.items, millis(o.Clock.Now())
 	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.restore()
 	return q
 }
 
@@ -156,9 +189,10 @@ func New(o Options) *Queue {
 // been taken, so that no message that comes in from now on is found there as well; the
 // messages are read while mail already flows.
 func (q *Queue) Start() {
-	q.wg.Add(2)
+	q.wg.Add(3)
 	stock := make(chan struct{})
 	go func() { defer q.wg.Done(); q.retryLoop() }()
+	go func() { defer q.wg.Done(); q.alarmLoop() }()
 	go func() { defer q.wg.Done(); q.load(sync.OnceFunc(func() { close(stock) })) }()
 	<-stock
 }
@@ -168,14 +202,12 @@ func (q *Queue) Start() {
 func (q *Queue) Stop(ctx context.Context) {
 	q.mu.Lock()
 	q.stopping = true
-	for _, s := range q.sites {
-		for _, w := range s.idle {
-			close(w)
-		}
-		s.idle = nil
+	for q.idle.first != nil {
+		q.call(q.idle.first, false)
 	}
 	q.mu.Unlock()
-	q.nudge()
+	nudge(q.poke)
+	nudge(q.ring)
 	done := make(chan struct{})
 	go func() { q.wg.Wait(); close(done) }()
 	select {
@@ -196,11 +228,8 @@ func (q *Queue) load(taken func()) {
 			q.o.Log.Error("message not queued", "id", e.ID.String(), "err", err)
 			return q.ctx.Err() == nil
 		}
+		q.add(m, e.States)
 		for i, st := range e.States {
-			if st.State == spool.Settled {
-				continue
-			}
-			q.add(m, i, st)
 			if st.State == spool.Held && strings.HasPrefix(st.Reason, spool.ReasonBounce) {
 				q.Bounce(e.ID, i, strings.TrimPrefix(st.Reason, spool.ReasonBounce+": "))
 			}
@@ -209,126 +238,139 @@ func (q *Queue) load(taken func()) {
 	})
 }
 
-// drop forgets an item that is done with. The lock is held.
-func (q *Queue) drop(it *item) {
-	it.state, it.busy = spool.Settled, false
-	delete(q.items, itemKey{it.id, it.rcpt})
-}
-
 // Add schedules a message that has just been committed.
-func (q *Queue) Add(m *spool.Message) {
-	for i := range m.Recipients {
-		if r := &m.Recipients[i]; r.State != spool.Settled {
-			q.add(m, i, spool.RecipientState{State: r.State, Reason: r.Reason})
-		}
-	}
-}
+func (q *Queue) Add(m *spool.Message) { q.add(m, nil) }
 
-func (q *Queue) add(m *spool.Message, i int, st spool.RecipientState) {
+// add schedules what is left of a message: as it was accepted where states is nil.
+func (q *Queue) add(m *spool.Message, states []spool.RecipientState) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	k := itemKey{m.ID, i}
-	if q.items[k] != nil || st.Reason == spool.ReasonConsume {
-		return // known already, or not for delivery
+	for i := range m.Recipients {
+		st := spool.RecipientState{State: m.Recipients[i].State, Reason: m.Recipients[i].Reason}
+		if states != nil {
+			st = states[i]
+		}
+		// What the gateway consumes or bounces is not for delivery.
+		if st.State == spool.Settled || st.Reason == spool.ReasonConsume || strings.HasPrefix(st.Reason, spool.ReasonBounce) {
+			continue
+		}
+		q.admit(m, i, st)
 	}
-	it := &item{id: m.ID, rcpt: i, state: st.State, attempts: st.Attempts, at: st.NotBefore, reason: st.Reason, index: -1, last: q.o.Clock.Now()}
-	it.site = q.siteOf(&m.Recipients[i])
-	q.items[k] = it
-	if st.State != spool.Pending {
-		return
-	}
-	if it.at.After(q.o.Clock.Now()) {
-		q.later(it)
-		return
-	}
-	q.enqueue(it)
 }
 
-// siteOf finds the site of a recipient. The lock is held.
-func (q *Queue) siteOf(r *spool.Recipient) *site {
-	k := siteKey{strings.ToLower(strings.TrimSuffix(r.To.Domain, ".")), r.Pool}
-	if a, err := policy.NormaliseDomain(r.To.Domain); err == nil {
-		k.dest = a
+// admit takes one recipient up. The lock is held.
+func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
+	if r := q.items.find(m.ID, i); r != 0 {
+		return 0 // known already
 	}
-	if r.Inside != "" {
-		k = siteKey{"inside:" + r.Inside, ""}
+	now := q.o.Clock.Now()
+	r := q.items.add(m.ID, i)
+	it := q.items.at(r)
+	it.state, it.at, it.attempts = st.State, millis(st.NotBefore), uint16(min(st.Attempts, 1<<16-1))
+	d, k := q.domainOf(&m.Recipients[i]), keyOf(m, &m.Recipients[i])
+	if len(q.orders.moves) > 0 {
+		k = q.rebound(m, k, d)
 	}
-	s := q.sites[k]
-	if s == nil {
-		s = &site{dest: k.dest, pool: k.pool}
-		q.sites[k] = s
+	it.domain, it.flow = d.number, q.flows.take(k).number
+	// A notice of the delay that was due before is not sent now: it may have been already.
+	notice := q.o.Routing().Retry.DelayNotice
+	it.noticed = st.Attempts > 0 && notice > 0 && now.Sub(m.Accepted) >= notice
+	if st.State == spool.Held {
+		it.reason = q.reasons.take(st.Reason)
+		q.held++
+		return r
 	}
-	return s
+	q.waiting++
+	q.place(r, now)
+	return r
 }
 
-// enqueue makes an item ready and sees that somebody takes it: the worker whose
-// connection was used last, so that connections nobody needs grow old and are closed.
-// The lock is held.
-func (q *Queue) enqueue(it *item) {
-	s := it.site
-	if n := len(s.idle); n > 0 {
-		w := s.idle[n-1]
-		s.idle = s.idle[:n-1]
-		it.busy = true
-		w <- it
-		return
-	}
-	it.queued = true
-	s.ready = append(s.ready, it)
-	q.staff(s)
-}
-
-// staff starts a worker for a site if the limits allow one. The lock is held.
-func (q *Queue) staff(s *site) {
-	l := q.o.Routing().Limits
-	if q.stopping || len(s.ready) == 0 || s.workers >= l.PerSite || s.workers >= len(s.ready)+s.busy() {
-		return
-	}
-	if q.conns >= l.Connections {
-		if !s.starved {
-			s.starved = true
-			q.starving = append(q.starving, s)
+// place puts an item that is pending where it belongs: into the wheel, or among those
+// that are ready. The lock is held.
+func (q *Queue) place(r ref, now time.Time) {
+	if it := q.items.at(r); it.at > now.UnixMilli() {
+		q.wheel.add(r)
+		if next, _ := q.wheel.next(); next == it.at {
+			nudge(q.poke)
 		}
 		return
 	}
-	s.workers++
-	q.conns++
-	q.wg.Add(1)
-	go func() { defer q.wg.Done(); q.work(s) }()
+	q.enqueue(r)
 }
 
-// busy counts the workers that have an item.
-func (s *site) busy() int { return s.workers - len(s.idle) }
-
-// leave ends a worker and lets a site that waits for one have its place. The lock is
-// held.
-func (q *Queue) leave(s *site) {
-	s.workers--
-	q.conns--
-	if s.workers == 0 && len(s.ready) == 0 {
-		s.next %= 1 << 20
+// enqueue makes an item ready and sees that somebody takes it. The lock is held.
+func (q *Queue) enqueue(r ref) {
+	it := q.items.at(r)
+	d := q.domains[it.domain]
+	if d.site == nil || (d.until < millis(q.o.Clock.Now()) && d.inside == "") {
+		q.look(d)
 	}
-	q.staff(s)
-	for len(q.starving) > 0 && q.conns < q.o.Routing().Limits.Connections {
-		next := q.starving[0]
-		q.starving = q.starving[1:]
-		next.starved = false
-		q.staff(next)
+	if d.site == nil {
+		it.place = inDomain
+		q.items.push(&d.waiting, r)
+		return
+	}
+	f := q.flows.byNumber[it.flow]
+	rq := q.queueOf(d.site, f.pool)
+	q.stand(q.laneOf(rq, f), r, false)
+	q.serve(rq)
+}
+
+// unlink takes an item out of the list that it stands in. The lock is held.
+func (q *Queue) unlink(r ref) {
+	it := q.items.at(r)
+	switch it.place {
+	case inLane:
+		q.unline(r)
+	case inWheel:
+		q.wheel.remove(r)
+	case inDomain:
+		q.items.remove(&q.domains[it.domain].waiting, r)
+	case inParked:
+		q.items.remove(&q.parked, r)
+	}
+	it.place = nowhere
+}
+
+// drop forgets an item that is done with and stands in no list. The lock is held.
+func (q *Queue) drop(r ref) {
+	it := q.items.at(r)
+	if it.state == spool.Held {
+		q.held--
+	} else {
+		q.waiting--
+	}
+	q.reasons.give(it.reason)
+	q.flows.give(it.flow)
+	q.domains[it.domain].refs--
+	q.items.drop(r)
+}
+
+// keep puts an item on hold, or ends that. The lock is held.
+func (q *Queue) keep(it *item, s spool.State, reason string) {
+	if it.state != s {
+		if s == spool.Held {
+			q.held, q.waiting = q.held+1, q.waiting-1
+		} else {
+			q.held, q.waiting = q.held-1, q.waiting+1
+		}
+	}
+	q.reasons.give(it.reason)
+	it.reason, it.state = 0, s
+	if s == spool.Held {
+		it.reason = q.reasons.take(reason)
 	}
 }
 
-// later puts an item on the heap of retries. The lock is held.
-func (q *Queue) later(it *item) {
-	heap.Push(&q.waiting, it)
-	q.nudge()
-}
-
-func (q *Queue) nudge() {
+func nudge(c chan struct{}) {
 	select {
-	case q.poke <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
+
+// steps is how many items are moved while the lock is held.
+const steps = 2048
 
 // retryLoop makes items ready when their time has come: one timer for all.
 func (q *Queue) retryLoop() {
@@ -339,14 +381,15 @@ func (q *Queue) retryLoop() {
 			return
 		}
 		now := q.o.Clock.Now()
-		for len(q.waiting) > 0 && !q.waiting[0].at.After(now) {
-			q.enqueue(heap.Pop(&q.waiting).(*item))
-		}
+		done := q.wheel.turn(now.UnixMilli(), steps, q.enqueue)
 		wait := time.Hour
-		if len(q.waiting) > 0 {
-			wait = q.waiting[0].at.Sub(now)
+		if next, ok := q.wheel.next(); ok {
+			wait = fromMillis(next).Sub(now)
 		}
 		q.mu.Unlock()
+		if !done {
+			continue
+		}
 		select {
 		case <-q.poke:
 		case <-q.o.Clock.After(wait):
@@ -356,29 +399,82 @@ func (q *Queue) retryLoop() {
 	}
 }
 
-// retries is a heap by time.
-type retries []*item
+// sweepEvery is how often what is not needed any more is looked for.
+const sweepEvery = 5 * time.Minute
 
-func (r retries) Len() int           { return len(r) }
-func (r retries) Less(i, j int) bool { return r[i].at.Before(r[j].at) }
-func (r retries) Swap(i, j int) {
-	r[i], r[j] = r[j], r[i]
-	r[i].index, r[j].index = i, j
+// alarmLoop looks at ready queues when something may have become possible, or a
+// connection too old: one timer for all.
+func (q *Queue) alarmLoop() {
+	swept := q.o.Clock.Now()
+	for {
+		q.mu.Lock()
+		if q.stopping {
+			q.mu.Unlock()
+			return
+		}
+		now := q.o.Clock.Now()
+		for rq := q.alarms.due(now.UnixMilli()); rq != nil; rq = q.alarms.due(now.UnixMilli()) {
+			q.rouse(rq, now)
+		}
+		if q.orders.expire(now) {
+			q.reapply()
+		}
+		if q.reconsider {
+			q.reconsidered()
+		}
+		wait := swept.Add(sweepEvery).Sub(now)
+		if end := q.orders.next(); !end.IsZero() {
+			wait = min(wait, end.Sub(now))
+		}
+		if len(q.alarms) > 0 {
+			wait = min(wait, fromMillis(q.alarms[0].wake).Sub(now))
+		}
+		q.mu.Unlock()
+		if !now.Before(swept.Add(sweepEvery)) {
+			q.sweep()
+			swept = now
+			continue
+		}
+		select {
+		case <-q.ring:
+		case <-q.o.Clock.After(wait):
+		case <-q.ctx.Done():
+			return
+		}
+	}
 }
 
-// Push implements heap.Interface.
-func (r *retries) Push(x any) {
-	it := x.(*item)
-	it.index = len(*r)
-	*r = append(*r, it)
+// unblockAt looks at the lanes of a ready queue again at a time. The lock is held.
+func (q *Queue) unblockAt(rq *ready, at int64) {
+	if at != 0 && (rq.unblock == 0 || at < rq.unblock) {
+		rq.unblock = at
+		q.alarm(rq, at)
+	}
 }
 
-// Pop implements heap.Interface.
-func (r *retries) Pop() any {
-	old := *r
-	it := old[len(old)-1]
-	old[len(old)-1] = nil
-	*r = old[:len(old)-1]
-	it.index = -1
-	return it
+// rouse does what is due for a ready queue. The lock is held.
+func (q *Queue) rouse(rq *ready, now time.Time) {
+	ms := now.UnixMilli()
+	if rq.unblock != 0 && rq.unblock <= ms {
+		rq.unblock = 0
+		for _, ln := range rq.lanes {
+			if ln.blocked && ln.until != 0 && ln.until <= ms {
+				rq.block(ln, q.suspends(rq, ln.flow), 0)
+			} else if ln.blocked {
+				q.unblockAt(rq, ln.until)
+			}
+		}
+	} else if rq.unblock != 0 {
+		q.alarm(rq, rq.unblock)
+	}
+	for i := 0; i < len(rq.idle); {
+		w := rq.idle[i]
+		if old := w.since + w.way.limits.Idle.Milliseconds(); old > ms {
+			q.alarm(rq, old)
+			i++
+			continue
+		}
+		q.call(w, false)
+	}
+	q.serve(rq)
 }

@@ -220,6 +220,14 @@ func (n *internet) add(domain string, p *peer) {
 	n.peers[a] = p
 }
 
+func (n *internet) MX(_ context.Context, domain string) (names []string, err error) {
+	hosts, err := n.Hosts(context.Background(), domain, true, true)
+	for _, h := range hosts {
+		names = append(names, h.Name)
+	}
+	return names, err
+}
+
 func (n *internet) Hosts(_ context.Context, domain string, _, _ bool) ([]egress.Host, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -406,7 +414,7 @@ func newWorld(t *testing.T, seed byte) *world {
 		net: &internet{hosts: map[string][]egress.Host{}, faults: map[string]error{}, peers: map[netip.AddrPort]*peer{}}}
 	w.routing = &queue.Routing{
 		Hostname: "gw.esp.example", ReturnPath: "bounce.esp.example", Postmaster: smtp.Path{Local: "postmaster", Domain: "esp.example"},
-		Pools:       map[string][]netip.Addr{"general": {netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")}, "other": {netip.MustParseAddr("198.51.100.9")}},
+		Pools:       map[string][]queue.Source{"general": {{Addr: netip.MustParseAddr("198.51.100.1")}, {Addr: netip.MustParseAddr("198.51.100.2")}}, "other": {{Addr: netip.MustParseAddr("198.51.100.9")}}},
 		DefaultPool: "general", Inside: map[string]netip.AddrPort{}, InsideFor: func(policy.Address) string { return "" },
 		Retry:  queue.Retry{First: time.Minute, Factor: 2, Max: 10 * time.Minute, Jitter: 0.2, Expire: time.Hour},
 		Limits: queue.Limits{Connections: 100, PerSite: 10, Messages: 100, Idle: 2 * time.Second},

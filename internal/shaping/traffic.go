@@ -84,13 +84,21 @@ type Judgement struct {
 // Action is an automatic change that is in force for a time.
 type Action struct {
 	ID      string  // identity, for undoing it
-	Rule    string  // name of the rule
+	Rule    string  // name of the rule, "" where an operator acted
 	Kind    string  // "throttle", "backoff", "suspend"
 	Traffic Traffic // what it binds: the parts that Scope names are set
 	Scope   string  // as in Block
 	From    time.Time
-	Until   time.Time
-	Rate    *Rate  // of a throttle
-	Reply   string // the reply that set it off
-	Count   int    // replies that were counted up to the threshold
+	Until   time.Time // zero: until an operator lifts it
+	Rate    *Rate     // of a throttle
+	Reply   string    // the reply that set it off
+	Count   int       // replies that were counted up to the threshold
+
+	Within      string // how far it reaches: "site", "provider", "everywhere"; "" is the scope itself
+	Connections int    // of a throttle: at most so many, 0 leaves them alone
+	By          string // the operator, "" where a rule acted
+	Reason      string // the operator's note
+	Where       string // file:line:column of the rule
+
+	said string // the reason in words, made once
 }

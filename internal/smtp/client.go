@@ -2,12 +2,14 @@ package smtp
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,6 +48,7 @@ type Client struct {
 	ext      map[string]string
 	name     string
 	ctx      context.Context // of the exchange under way
+	by       time.Time       // the deadline that is set, zero where that is not known
 	tls      *tls.ConnectionState
 	broken   bool
 }
@@ -69,7 +72,7 @@ func NewClient(ctx context.Context, nc net.Conn, t Timeouts) (*Client, error) {
 // bind makes a cancelled context end the exchange under way.
 func (c *Client) bind(ctx context.Context) func() {
 	nc := c.net // a deadline on what lies under TLS holds for TLS too
-	c.ctx = ctx
+	c.ctx, c.by = ctx, time.Time{}
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	return func() { stop() }
 }
@@ -77,7 +80,11 @@ func (c *Client) bind(ctx context.Context) func() {
 // deadline bounds the next exchange. A context that has ended keeps its word, even if
 // it ended between two exchanges.
 func (c *Client) deadline(d time.Duration) {
-	_ = c.net.SetDeadline(c.now().Add(d))
+	t := c.now().Add(d)
+	if d < 10*slack || !closeTo(c.by, t) {
+		c.by = t
+		_ = c.net.SetDeadline(t)
+	}
 	if c.ctx != nil && c.ctx.Err() != nil {
 		_ = c.net.SetDeadline(time.Unix(1, 0))
 	}
@@ -104,7 +111,7 @@ func (c *Client) reply() (*Reply, error) {
 			c.broken = true
 			return nil, unexpected(err)
 		}
-		text := harmless(strings.TrimRight(string(line), "\r\n"))
+		text := harmless(bytes.TrimRight(line, "\r\n"))
 		if len(text) < 3 || (len(text) > 3 && text[3] >= '0' && text[3] <= '9') {
 			c.broken = true
 			return nil, fmt.Errorf("malformed reply %q", printable(text))
@@ -133,7 +140,11 @@ func (c *Client) reply() (*Reply, error) {
 }
 
 // harmless keeps what a peer says from breaking a line of a log or a header of a DSN.
-func harmless(s string) string {
+func harmless(b []byte) string {
+	s := string(b)
+	if !slices.ContainsFunc(b, func(c byte) bool { return c < ' ' || c >= 0x7f }) {
+		return s
+	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return '?'
@@ -168,11 +179,12 @@ func (c *Client) dataRefused(r *Reply, res *Result) {
 // cutEnhanced takes an enhanced code off the beginning of a reply's text.
 func cutEnhanced(s string, code int) (e EnhancedCode, rest string, ok bool) {
 	word, rest, _ := strings.Cut(s, " ")
-	parts := strings.Split(word, ".")
-	if len(parts) != 3 || len(parts[0]) != 1 || int(parts[0][0]-'0') != code/100 {
+	class, word, two := strings.Cut(word, ".")
+	subject, detail, three := strings.Cut(word, ".")
+	if !two || !three || len(class) != 1 || int(class[0]-'0') != code/100 {
 		return e, s, false
 	}
-	for i, p := range parts {
+	for i, p := range [3]string{class, subject, detail} {
 		n, err := strconv.Atoi(p)
 		if err != nil || n < 0 || n > 999 {
 			return EnhancedCode{}, s, false
@@ -192,8 +204,13 @@ func (c *Client) command(line string) (*Reply, error) {
 
 // tell sends one line.
 func (c *Client) tell(line string) error {
+	return c.put(append(append(c.w.AvailableBuffer(), line...), '\r', '\n'))
+}
+
+// put sends whole lines.
+func (c *Client) put(lines []byte) error {
 	c.deadline(c.timeouts.Command)
-	_, err := c.w.WriteString(line + "\r\n")
+	_, err := c.w.Write(lines)
 	if err == nil {
 		err = c.w.Flush()
 	}
@@ -202,8 +219,8 @@ func (c *Client) tell(line string) error {
 }
 
 // ask sends one line and reads the answer.
-func (c *Client) ask(line string) (*Reply, error) {
-	if err := c.tell(line); err != nil {
+func (c *Client) ask(line []byte) (*Reply, error) {
+	if err := c.put(line); err != nil {
 		return nil, err
 	}
 	return c.answer()
@@ -298,53 +315,47 @@ func (c *Client) Send(ctx context.Context, m *Mail) (res Result) {
 	return res
 }
 
-func (c *Client) mailLine(m *Mail) string {
-	var b strings.Builder
-	b.WriteString("MAIL FROM:<" + m.From.String() + ">")
-	if c.Has("SIZE") && m.Size > 0 {
-		fmt.Fprintf(&b, " SIZE=%d", m.Size)
+// mailLine and rcptLine put a command behind b, with its line end.
+func (c *Client) mailLine(b []byte, m *Mail) []byte {
+	b = append(append(append(b, "MAIL FROM:<"...), m.From.String()...), '>')
+	if m.Size > 0 && c.Has("SIZE") {
+		b = strconv.AppendInt(append(b, " SIZE="...), m.Size, 10)
 	}
 	if m.EightBit && c.Has("8BITMIME") {
-		b.WriteString(" BODY=8BITMIME")
+		b = append(b, " BODY=8BITMIME"...)
 	}
 	if m.UTF8 {
-		b.WriteString(" SMTPUTF8")
+		b = append(b, " SMTPUTF8"...)
 	}
-	if c.Has("DSN") {
-		if m.Return != "" {
-			b.WriteString(" RET=" + m.Return)
-		}
-		if m.EnvID != "" {
-			b.WriteString(" ENVID=" + EncodeXtext(m.EnvID))
-		}
+	if m.Return != "" && c.Has("DSN") {
+		b = append(append(b, " RET="...), m.Return...)
 	}
-	return b.String()
+	if m.EnvID != "" && c.Has("DSN") {
+		b = append(append(b, " ENVID="...), EncodeXtext(m.EnvID)...)
+	}
+	return append(b, '\r', '\n')
 }
 
-func (c *Client) rcptLine(r *Recipient) string {
-	line := "RCPT TO:<" + r.Path.String() + ">"
+func (c *Client) rcptLine(b []byte, r *Recipient) []byte {
+	b = append(append(append(b, "RCPT TO:<"...), r.Path.String()...), '>')
 	if c.Has("DSN") {
 		if n := r.Notify.String(); n != "" {
-			line += " NOTIFY=" + n
+			b = append(append(b, " NOTIFY="...), n...)
 		}
 		if r.ORcpt != "" {
-			line += " ORCPT=" + r.ORcpt
+			b = append(append(b, " ORCPT="...), r.ORcpt...)
 		}
 	}
-	return line
+	return append(b, '\r', '\n')
 }
 
 // pipelined sends MAIL, RCPT and DATA in one write (RFC 2920).
 func (c *Client) pipelined(m *Mail, res *Result) {
-	c.deadline(c.timeouts.Command)
-	b := c.mailLine(m) + "\r\n"
+	b := c.mailLine(c.w.AvailableBuffer(), m)
 	for i := range m.To {
-		b += c.rcptLine(&m.To[i]) + "\r\n"
+		b = c.rcptLine(b, &m.To[i])
 	}
-	if _, res.Err = c.w.WriteString(b + "DATA\r\n"); res.Err != nil {
-		return
-	}
-	if res.Err = c.w.Flush(); res.Err != nil {
+	if res.Err = c.put(append(b, "DATA\r\n"...)); res.Err != nil {
 		return
 	}
 	if res.Mail, res.Err = c.answer(); res.Err != nil {
@@ -379,12 +390,12 @@ func (c *Client) pipelined(m *Mail, res *Result) {
 }
 
 func (c *Client) oneByOne(m *Mail, res *Result) {
-	if res.Mail, res.Err = c.ask(c.mailLine(m)); res.Err != nil || !res.Mail.Positive() {
+	if res.Mail, res.Err = c.ask(c.mailLine(c.w.AvailableBuffer(), m)); res.Err != nil || !res.Mail.Positive() {
 		return
 	}
 	good := 0
 	for i := range m.To {
-		r, err := c.ask(c.rcptLine(&m.To[i]))
+		r, err := c.ask(c.rcptLine(c.w.AvailableBuffer(), &m.To[i]))
 		if err != nil {
 			res.Err = err
 			return
@@ -410,8 +421,21 @@ func (c *Client) oneByOne(m *Mail, res *Result) {
 	c.body(m, res)
 }
 
+// inMemory is a body that need not be read: Rest gives what is left of it, nil where it
+// is not in memory. Nobody changes it.
+type inMemory interface{ Rest() []byte }
+
+// atOnce is how much of a body in memory goes out with one system call and one deadline.
+const atOnce = 64 << 10
+
 // body sends the message and reads the last reply.
 func (c *Client) body(m *Mail, res *Result) {
+	if b, ok := m.Body.(inMemory); ok {
+		if p := b.Rest(); len(p) > c.w.Available() && len(p) <= atOnce && c.tls == nil {
+			c.gather(m.Header, p, res)
+			return
+		}
+	}
 	c.deadline(c.timeouts.Data)
 	d := newDotWriter(c.w)
 	_, err := d.Write(m.Header)
@@ -430,6 +454,32 @@ func (c *Client) body(m *Mail, res *Result) {
 		res.Err = err
 		return
 	}
+	res.Data, res.Err = c.answer()
+}
+
+// gather sends a message that lies in memory as it lies there: nothing is copied but
+// by the kernel.
+func (c *Client) gather(header, body []byte, res *Result) {
+	d := dotWriter{start: true}
+	parts := make(net.Buffers, 0, 8)
+	for _, p := range [2][]byte{header, body} {
+		for len(p) > 0 {
+			dot, n := d.cut(p)
+			if dot {
+				parts = append(parts, []byte{'.'})
+			}
+			parts = append(parts, p[:n])
+			p = p[n:]
+		}
+	}
+	parts = append(parts, []byte(d.end()))
+	c.deadline(c.timeouts.Data)
+	if _, res.Err = parts.WriteTo(c.net); res.Err != nil {
+		c.net.Close() // part of the end may be out, not all of it
+		return
+	}
+	res.Sent = true
+	c.deadline(c.timeouts.End)
 	res.Data, res.Err = c.answer()
 }
 
@@ -457,7 +507,7 @@ func (c *Client) rset(res *Result) {
 // Quit says good-bye and closes.
 func (c *Client) Quit() error {
 	if !c.broken {
-		c.ctx = nil
+		c.ctx, c.by = nil, time.Time{}
 		c.deadline(5 * time.Second)
 		_, _ = c.w.WriteString("QUIT\r\n")
 		if c.w.Flush() == nil {

@@ -13,6 +13,7 @@ var (
 	replySequence = &Reply{Code: 503, Enhanced: EnhancedCode{5, 5, 1}, Lines: []string{"bad sequence of commands"}}
 	replySyntax   = &Reply{Code: 501, Enhanced: EnhancedCode{5, 5, 4}, Lines: []string{"bad syntax"}}
 
+	replyGoAhead      = &Reply{Code: 354, Lines: []string{"go ahead"}}
 	replyTooManyRcpts = &Reply{Code: 452, Enhanced: EnhancedCode{4, 5, 3}, Lines: []string{"too many recipients"}}
 )
 
@@ -180,12 +181,13 @@ func (c *conn) cmdData(ctx context.Context, args string) *Reply {
 	if c.rcpts == 0 {
 		return &Reply{Code: 554, Enhanced: EnhancedCode{5, 5, 1}, Lines: []string{"no valid recipients"}}
 	}
-	if !c.write(&Reply{Code: 354, Lines: []string{"go ahead"}}) || c.w.Flush() != nil {
+	if !c.write(replyGoAhead) || c.w.Flush() != nil {
 		c.quit = true
 		return nil
 	}
 	c.deadline(c.server.limits.Data)
-	d := newDotReader(c.r, c.server.limits.Size, c.server.limits.TextLine)
+	c.dot = dotReader{r: c.r, limit: c.server.limits.Size, maxLine: c.server.limits.TextLine, start: true}
+	d := &c.dot
 	reply := c.session.Data(ctx, d)
 	c.mail, c.rcpts = false, 0
 	defer c.session.Reset()

@@ -28,6 +28,9 @@ type conn struct {
 	tooMany bool
 	counted bool
 	ends    time.Time // of the session
+	readBy  time.Time // the deadline that is set for reading, zero where that is not known
+	writeBy time.Time // likewise for writing
+	dot     dotReader // of the message under way
 
 	idle     atomic.Bool // waits for the client, outside of a transaction
 	greeted  bool        // the first command has come
@@ -158,16 +161,48 @@ func containsAddr(ps []netip.Prefix, a netip.Addr) bool {
 }
 
 // deadline bounds the next exchange, and the session as a whole.
-func (c *conn) deadline(d time.Duration) { c.until(c.server.Now().Add(d)) }
+func (c *conn) deadline(d time.Duration) {
+	if d < 10*slack {
+		c.readBy = time.Time{} // a short wait is meant to the millisecond
+	}
+	c.until(c.server.Now().Add(d))
+}
 
 func (c *conn) until(t time.Time) {
 	if t.After(c.ends) {
 		t = c.ends
 	}
-	_ = c.raw.SetDeadline(t)
+	if c.peer.TLS != nil {
+		_ = c.raw.SetDeadline(t) // reading may have to write
+		return
+	}
+	if !closeTo(c.readBy, t) || c.server.isClosing() { // Shutdown may have set another
+		c.readBy = t
+		_ = c.raw.SetReadDeadline(t)
+	}
+}
+
+// slack is how much earlier than wanted a deadline may be: to move one costs a good part
+// of what a command costs.
+const slack = 100 * time.Millisecond
+
+// closeTo reports a deadline that may stand for the one that is wanted.
+func closeTo(set, wanted time.Time) bool {
+	d := wanted.Sub(set)
+	return d >= 0 && d < slack
+}
+
+// replyBy bounds the writing of a reply.
+func (c *conn) replyBy() {
+	wait := c.server.limits.Write
+	if t := c.server.Now().Add(wait); !closeTo(c.writeBy, t) || wait < 10*slack || c.peer.TLS != nil {
+		c.writeBy = t
+		_ = c.raw.SetWriteDeadline(t)
+	}
 }
 
 func (c *conn) handshake(ctx context.Context) bool {
+	_ = c.raw.SetWriteDeadline(c.server.Now().Add(c.server.limits.Greeting)) // await has set the one for reading
 	t := tls.Server(c.net, c.server.TLS)
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.server.Log.Info("TLS handshake", "peer", c.peer.Addr.String(), "err", err)
@@ -256,26 +291,9 @@ func (c *conn) readCommand() ([]byte, *Reply) {
 // write sends a reply; it flushes only when no further command waits, so that
 // pipelined commands are answered together (RFC 2920).
 func (c *conn) write(r *Reply) bool {
-	_ = c.raw.SetWriteDeadline(c.server.Now().Add(c.server.limits.Write))
-	lines := r.Lines
-	if len(lines) == 0 {
-		lines = []string{""}
-	}
-	var b []byte
-	for i, text := range lines {
-		b = strconv.AppendInt(b[:0], int64(r.Code), 10)
-		if i < len(lines)-1 {
-			b = append(b, '-')
-		} else {
-			b = append(b, ' ')
-		}
-		if e := r.Enhanced.String(); e != "" && c.peer.ESMTP {
-			b = append(append(b, e...), ' ')
-		}
-		b = append(append(b, clean(text)...), '\r', '\n')
-		if _, err := c.w.Write(b); err != nil {
-			return false
-		}
+	c.replyBy()
+	if _, err := c.w.Write(r.append(c.w.AvailableBuffer(), c.peer.ESMTP)); err != nil {
+		return false
 	}
 	if r.Close || c.r.Buffered() == 0 {
 		if err := c.w.Flush(); err != nil {
@@ -287,6 +305,28 @@ func (c *conn) write(r *Reply) bool {
 		return false
 	}
 	return true
+}
+
+// append writes a reply as it goes over the wire; enhanced codes are for clients that
+// said EHLO.
+func (r *Reply) append(b []byte, enhanced bool) []byte {
+	lines := r.Lines
+	if len(lines) == 0 {
+		lines = []string{""}
+	}
+	for i, text := range lines {
+		b = strconv.AppendInt(b, int64(r.Code), 10)
+		if i < len(lines)-1 {
+			b = append(b, '-')
+		} else {
+			b = append(b, ' ')
+		}
+		if enhanced && r.Enhanced != (EnhancedCode{}) {
+			b = append(r.Enhanced.append(b), ' ')
+		}
+		b = append(append(b, clean(text)...), '\r', '\n')
+	}
+	return b
 }
 
 // maxReplyText keeps a reply's line within 512 octets (RFC 5321, section 4.5.3.1.5),

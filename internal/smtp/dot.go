@@ -37,10 +37,6 @@ type dotReader struct {
 	stick   bool // err leaves the connection out of step
 }
 
-func newDotReader(r *bufio.Reader, limit int64, maxLine int) *dotReader {
-	return &dotReader{r: r, limit: limit, maxLine: maxLine, start: true}
-}
-
 // Read implements io.Reader.
 func (d *dotReader) Read(p []byte) (int, error) {
 	for {
@@ -228,27 +224,31 @@ func newDotWriter(w *bufio.Writer) *dotWriter { return &dotWriter{w: w, start: t
 func (d *dotWriter) Write(p []byte) (int, error) {
 	total := len(p)
 	for len(p) > 0 {
-		if d.start && p[0] == '.' {
+		dot, n := d.cut(p)
+		if dot {
 			if err := d.w.WriteByte('.'); err != nil {
 				return 0, err
 			}
 		}
-		d.start = false
-		i := bytes.Index(p, []byte("\n."))
-		n := len(p)
-		if i >= 0 {
-			n = i + 1
-			d.start = true
-		} else if p[len(p)-1] == '\n' {
-			d.start = true
-		}
 		if _, err := d.w.Write(p[:n]); err != nil {
 			return 0, err
 		}
-		d.note(p[:n])
 		p = p[n:]
 	}
 	return total, nil
+}
+
+// cut tells how much of p, of one octet at least, goes out as it is, and whether a dot
+// goes before it.
+func (d *dotWriter) cut(p []byte) (dot bool, n int) {
+	dot = d.start && p[0] == '.'
+	n = len(p)
+	if i := bytes.Index(p, []byte("\n.")); i >= 0 {
+		n = i + 1
+	}
+	d.start = p[n-1] == '\n'
+	d.note(p[:n])
+	return dot, n
 }
 
 func (d *dotWriter) note(p []byte) {
@@ -259,13 +259,17 @@ func (d *dotWriter) note(p []byte) {
 	}
 }
 
+// end is what ends the message.
+func (d *dotWriter) end() string {
+	if d.last == [2]byte{'\r', '\n'} || d.last == [2]byte{} {
+		return ".\r\n"
+	}
+	return "\r\n.\r\n"
+}
+
 // Close ends the message and flushes.
 func (d *dotWriter) Close() error {
-	end := "\r\n.\r\n"
-	if d.last == [2]byte{'\r', '\n'} || d.last == [2]byte{} {
-		end = ".\r\n"
-	}
-	if _, err := d.w.WriteString(end); err != nil {
+	if _, err := d.w.WriteString(d.end()); err != nil {
 		return err
 	}
 	return d.w.Flush()

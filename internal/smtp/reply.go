@@ -2,7 +2,7 @@ package smtp
 
 import (
 	"fmt"
-	"strings"
+	"strconv"
 )
 
 // EnhancedCode is an enhanced mail system status code (RFC 3463). The zero value
@@ -14,7 +14,14 @@ func (e EnhancedCode) String() string {
 	if e == (EnhancedCode{}) {
 		return ""
 	}
-	return fmt.Sprintf("%d.%d.%d", e[0], e[1], e[2])
+	return string(e.append(make([]byte, 0, 8)))
+}
+
+// append writes the code's three numbers.
+func (e EnhancedCode) append(b []byte) []byte {
+	b = append(strconv.AppendInt(b, int64(e[0]), 10), '.')
+	b = append(strconv.AppendInt(b, int64(e[1]), 10), '.')
+	return strconv.AppendInt(b, int64(e[2]), 10)
 }
 
 // Reply is an SMTP reply (RFC 5321, section 4.2), sent or received. It is an error
@@ -47,15 +54,12 @@ func (r *Reply) Error() string { return r.String() }
 // String gives the reply on one line: code, enhanced code, and the lines joined by
 // a space.
 func (r *Reply) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%03d", r.Code)
-	if e := r.Enhanced.String(); e != "" {
-		b.WriteByte(' ')
-		b.WriteString(e)
+	b := strconv.AppendInt(make([]byte, 0, 64), int64(r.Code), 10)
+	if r.Enhanced != (EnhancedCode{}) {
+		b = r.Enhanced.append(append(b, ' '))
 	}
-	if len(r.Lines) > 0 {
-		b.WriteByte(' ')
-		b.WriteString(strings.Join(r.Lines, " "))
+	for _, line := range r.Lines {
+		b = append(append(b, ' '), line...)
 	}
-	return b.String()
+	return string(b)
 }

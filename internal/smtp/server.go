@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -69,8 +70,8 @@ type Server struct {
 	Log         *slog.Logger
 	Now         func() time.Time // for deadlines
 
+	closing   atomic.Bool // set with mu held, read by every session before each command
 	mu        sync.Mutex
-	closing   bool
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool
 	perAddr   map[netip.Addr]int
@@ -85,7 +86,7 @@ var ErrServerClosed = errors.New("smtp server closed")
 func (s *Server) prepare(l net.Listener) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.isClosing() {
 		return ErrServerClosed
 	}
 	if s.listeners == nil {
@@ -131,18 +132,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-func (s *Server) isClosing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closing
-}
+func (s *Server) isClosing() bool { return s.closing.Load() }
 
 // start takes a connection on, or turns it away where there are too many.
 func (s *Server) start(ctx context.Context, nc net.Conn) {
 	c := newConn(s, nc)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.isClosing() {
 		nc.Close()
 		return
 	}
@@ -202,7 +199,7 @@ func (s *Server) forget(c *conn) {
 // waits. When ctx ends first, the connections are closed and it waits for the rest.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	s.closing = true
+	s.closing.Store(true)
 	for l := range s.listeners {
 		l.Close()
 	}

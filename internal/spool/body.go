@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,6 +56,9 @@ func (b *Body) Write(p []byte) (int, error) {
 	if b.err == nil && b.file != nil {
 		_, b.err = b.file.WriteAt(p, b.size)
 	} else if b.err == nil {
+		if b.mem == nil {
+			b.mem = *memories.Get().(*[]byte)
+		}
 		b.mem = append(b.mem, p...)
 	}
 	if b.err != nil {
@@ -77,7 +81,7 @@ func (b *Body) spill() error {
 	}
 	b.file = f
 	_, err = f.WriteAt(b.mem, 0)
-	b.mem = nil
+	b.free()
 	return err
 }
 
@@ -103,12 +107,24 @@ func (b *Body) SetPrefix(p []byte) { b.prefix = p }
 // Size is the whole length: prefix and what was written.
 func (b *Body) Size() int64 { return int64(len(b.prefix)) + b.size }
 
-// Open reads what was written, without the prefix.
+// Open reads what was written, without the prefix, until Discard.
 func (b *Body) Open() (io.ReadCloser, error) {
 	if b.file == nil {
 		return io.NopCloser(bytes.NewReader(b.mem)), nil
 	}
 	return io.NopCloser(io.NewSectionReader(b.file, 0, b.size)), nil
+}
+
+// memories lends memory to bodies while they come in. What outgrew it is lent again.
+var memories = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
+
+// free gives the memory of a body back.
+func (b *Body) free() {
+	if b.mem != nil {
+		mem := b.mem[:0]
+		memories.Put(&mem)
+	}
+	b.mem = nil
 }
 
 // Discard frees the body. After a commit it does nothing.
@@ -117,7 +133,8 @@ func (b *Body) Discard() {
 		b.file.Close()
 		_ = b.spool.fs.Remove(b.name) // what stays behind is removed at the next start
 	}
-	b.mem, b.file = nil, nil
+	b.free()
+	b.file = nil
 }
 
 // settle gives the body its place: in the record, or in a file of its own, which is
@@ -190,6 +207,16 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 
 // writeBlock is how much of a body is written at once.
 const writeBlock = 32 << 10
+
+// Rest gives what is left of a body in memory, which nobody may change; nil where it is
+// in a file.
+func (r *Reader) Rest() []byte {
+	at, err := r.Seek(0, io.SeekCurrent)
+	if r.inline == nil || err != nil {
+		return nil
+	}
+	return r.inline[at:]
+}
 
 // Size is the length of the body in octets.
 func (r *Reader) Size() int64 { return r.size }

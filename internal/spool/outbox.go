@@ -44,15 +44,15 @@ func (o *outbox) drop(n int) {
 }
 
 // from gives the events of whole records from position p on, about most of them, and
-// the position behind them. Records before p are forgotten: there is one follower.
+// the position behind them. Records stay for other followers until newer ones push
+// them out.
 func (o *outbox) from(p Position, most int) (events [][]byte, next Position) {
 	i, _ := slices.BinarySearchFunc(o.records, p, func(r posted, p Position) int { return cmp.Compare(r.at, p) })
 	known := i < len(o.records) && (o.records[i].at == p || (i > 0 && o.records[i-1].next == p))
-	o.drop(i)
 	if !known {
 		return nil, p
 	}
-	for i := 0; i < len(o.records) && len(events) < most; i++ {
+	for ; i < len(o.records) && len(events) < most; i++ {
 		events = append(events, o.records[i].events...)
 		p = o.records[i].next
 	}

@@ -25,8 +25,41 @@ type Message struct {
 	Listener   string    // where it came in; "" for mail that Postern made
 	Peer       string    // address of the client that handed it over
 	Policy     string    // version of the policy that decided
-	Size       int64     // of the body in the spool, in bytes
+	Campaign   string    // of the customer, "" where there is none
+	Priority   Priority
+	Size       int64 // of the body in the spool, in bytes
 	Recipients []Recipient
+}
+
+// Priority is how urgent a message is. The numbers are part of the stored form.
+type Priority uint8
+
+// The priorities.
+const (
+	Normal Priority = iota
+	High            // somebody waits for it: a password reset
+	Bulk
+)
+
+// String gives the name that configurations use.
+func (p Priority) String() string {
+	switch p {
+	case High:
+		return "high"
+	case Bulk:
+		return "bulk"
+	}
+	return "normal"
+}
+
+// ParsePriority reads what String gives.
+func ParsePriority(s string) (Priority, bool) {
+	for _, p := range []Priority{Normal, High, Bulk} {
+		if s == p.String() {
+			return p, true
+		}
+	}
+	return Normal, false
 }
 
 // Recipient is one recipient of a message, with what was decided for it.
@@ -73,8 +106,9 @@ type Batch struct {
 
 // Entry is a live message as List gives it: with its recipients' present states.
 type Entry struct {
-	ID     smtp.ID
-	States []RecipientState // by recipient index
+	ID      smtp.ID
+	States  []RecipientState // by recipient index
+	Message *Message         // its envelope, nil where it has to be asked for; of Stock only
 }
 
 // RecipientState is the present state of one recipient.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -48,7 +49,7 @@ func wrongs(p *policy.Program, f *policy.Facts, d *policy.Decision) []blame {
 			out = append(out, blame{verify.Backscatter, d.Filter})
 		}
 	}
-	if d.Disposition == policy.Consume {
+	if d.Disposition == policy.Consume || slices.Contains(p.Topology.Postmasters, f.Rcpt) {
 		return out
 	}
 	if door := d.Disposition == policy.Refused && d.Filter == "" && (d.Text == "not your sender domain" || f.Origin == policy.Stranger && !accepted(p, f)); door {

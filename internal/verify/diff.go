@@ -2,6 +2,7 @@ package verify
 
 import (
 	"reflect"
+	"slices"
 
 	"postern.dev/postern/internal/policy"
 )
@@ -265,18 +266,44 @@ func sameFate(a, b *policy.Decision) bool {
 }
 
 // doors compares what only one of the policies lets past its door, in a class for
-// each fate on the other side.
+// each fate on the other side. What a filter refuses as a door does is the same but for
+// recipients that the other policy takes at its door.
 func (d *differ2) doors(a, b *scene, fa, fb []*fate) {
-	for _, f := range fa {
-		if !f.likeDoor() {
-			d.find(a, []*form{f.cond, not(b.pre)}, f.above, nil, func(o, _ *policy.Decision) bool { return o.Filter == f.filter })
+	taken := func(v *prover, f *fate, past *form) []*form {
+		hold := []*form{f.cond, not(past)}
+		if f.likeDoor() {
+			hold = append(hold, v.matchAny(v.reports(), rcptTerm))
 		}
+		return hold
+	}
+	for _, f := range fa {
+		d.find(a, taken(d.w, f, b.pre), f.above, nil, func(o, _ *policy.Decision) bool { return o.Filter == f.filter })
 	}
 	for _, f := range fb {
-		if !f.likeDoor() {
-			d.find(b, []*form{f.cond, not(a.pre)}, f.above, nil, func(_, n *policy.Decision) bool { return n.Filter == f.filter })
+		d.find(b, taken(d.v, f, a.pre), f.above, nil, func(_, n *policy.Decision) bool { return n.Filter == f.filter })
+	}
+	d.atDoors(a)
+}
+
+// atDoors compares what both policies take at their doors: it hangs on the recipient
+// alone. All of an origin are one class.
+func (d *differ2) atDoors(sc *scene) {
+	for _, p := range d.v.reports() {
+		if !matchesAny(d.w.reports(), p.Address) || len(sc.listeners) == 0 {
+			continue
+		}
+		f := (&model{q: &query{v: d.v, sc: sc}, texts: map[string]string{"rcpt.local": p.Address.Local, "rcpt.domain": p.Address.Domain}, size: -1}).facts()
+		o, _ := policy.Eval(d.old, f)
+		n, _ := policy.Eval(d.next, f)
+		if !sameFate(&o, &n) {
+			d.changes = append(d.changes, Change{Facts: *f, Old: o, New: n})
+			return
 		}
 	}
+}
+
+func matchesAny(ps []policy.Pattern, a policy.Address) bool {
+	return slices.ContainsFunc(ps, func(p policy.Pattern) bool { return p.Match(a) })
 }
 
 // likeDoor reports a fate that comes to the same as being refused at the door.

@@ -421,7 +421,7 @@ func (b *force) rewrites() (out []policy.Address) {
 // standing tells what the topology makes of an address.
 func standing(p *policy.Program, of string, a policy.Address) string {
 	if of == "rcpt" {
-		return fmt.Sprint(accepted(p, &policy.Facts{Rcpt: a}), slices.Contains(p.Topology.Reports, a), p.InsideFor(a), p.Topology.DeclaredSink(a))
+		return fmt.Sprint(accepted(p, &policy.Facts{Rcpt: a}), slices.Contains(p.Topology.Reports, a), slices.Contains(p.Topology.Postmasters, a), p.InsideFor(a), p.Topology.DeclaredSink(a))
 	}
 	out := ""
 	for _, c := range p.Topology.Customers {
@@ -465,7 +465,7 @@ func (b *force) boxAsked(of string) (out boxAsked) {
 		for _, h := range t.Inside {
 			out.patterns(h.Domains)
 		}
-		for _, a := range slices.Concat(t.Reports, t.Sinks) {
+		for _, a := range slices.Concat(t.Reports, t.Sinks, t.Postmasters) {
 			out.address(a)
 		}
 	}

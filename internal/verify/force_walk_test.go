@@ -482,7 +482,7 @@ func (b *force) policies(s *place, n int, visit visitor) {
 
 // turnedAway reports a message that does not come to the filters.
 func (b *force) turnedAway(p *policy.Program, s *place) bool {
-	if slices.Contains(p.Topology.Reports, s.f.Rcpt) || s.f.Origin == policy.Stranger && !accepted(p, &s.f) {
+	if slices.Contains(p.Topology.Reports, s.f.Rcpt) || slices.Contains(p.Topology.Postmasters, s.f.Rcpt) || s.f.Origin == policy.Stranger && !accepted(p, &s.f) {
 		return true
 	}
 	d, trace := policy.Eval(p, &s.f)

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 
 	"postern.dev/postern/internal/policy"
 )
@@ -27,6 +28,9 @@ func (v *prover) insides(r *report) {
 	w.follow(unknown)
 	for _, i := range w.order {
 		r.add(w.reported[i])
+	}
+	if h := v.p.InsideFor(v.top.Postmaster); h != "" && len(v.top.Postmasters) > 0 && !v.resends(h) {
+		r.assume(RelayByInside, fmt.Sprintf("inside host %q does not send on what it is given (resends = false)", h))
 	}
 	seen := w.seen
 	for i := range v.top.Inside {
@@ -72,7 +76,9 @@ func (w *way) follow(least answer) {
 			continue
 		}
 		sc := v.insider(t.host)
-		for _, k := range v.leaks(sc, v.p) {
+		ks := v.leaksUpTo(sc, v.p, maxLeaks)
+		v.andMore(w.r, RelayByInside, ks)
+		for _, k := range ks {
 			w.report(t, k, sc)
 		}
 		next = append(next, v.handedTo(sc, t, least, w.seen)...)
@@ -87,7 +93,11 @@ func (w *way) report(t taint, k leak, sc *scene) {
 	} else if was.Status == Open || k.state == unknown || t.state == unknown {
 		return
 	}
-	w.reported[k.index] = w.v.insideFinding(t, k, sc)
+	w.reported[k.index] = w.v.insideFinding(t, k, sc, len(w.order) <= maxMended)
+}
+
+func (v *prover) resends(host string) bool {
+	return slices.ContainsFunc(v.top.Inside, func(h policy.InsideHost) bool { return h.Name == host && h.Resends })
 }
 
 // handedTo gives the hosts, not seen before, that a message of the scene can be
@@ -148,7 +158,7 @@ func (v *prover) handsTo(l *list, n int, h *policy.InsideHost) (answer, *policy.
 	return r, f
 }
 
-func (v *prover) insideFinding(t taint, k leak, sc *scene) Finding {
+func (v *prover) insideFinding(t taint, k leak, sc *scene, mend bool) Finding {
 	f := &v.p.Filters[k.index]
 	out := Finding{Code: RelayByInside, Severity: Fault, Status: Open, Filter: f.Name, Pos: f.Pos}
 	if k.state == unknown || t.state == unknown {
@@ -165,7 +175,7 @@ func (v *prover) insideFinding(t taint, k leak, sc *scene) Finding {
 	last := w.Decisions[len(w.Decisions)-1]
 	out.Message = fmt.Sprintf("filter %q relays what inside host %q sends on: a stranger's message comes to it and goes out to %s", f.Name, t.host.Name, last.Rcpt)
 	out.Blockers = v.blockers(k)
-	if !v.o.NoRepairs {
+	if mend && !v.o.NoRepairs {
 		out.Repair = v.repair(sc, []leak{k}, func(p *policy.Program) []leak { return v.only(v.leaks(sc, p), f.Name, p) })
 	}
 	out.Hint = fmt.Sprintf("if %q sends nothing on, say resends = false in its block; else keep its mail from going out", t.host.Name)

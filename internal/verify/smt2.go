@@ -207,7 +207,7 @@ func (w *script) define(name, sort, text, comment string) {
 func (w *script) door() string {
 	t := w.p.Topology
 	fs := []string{smtOneOf("listener", w.listeners())}
-	for _, a := range t.Reports {
+	for _, a := range slices.Concat(t.Reports, t.Postmasters) {
 		fs = append(fs, "(not "+smtIs(a, "rcpt.local", "rcpt.domain")+")")
 	}
 	switch w.sc.origin {

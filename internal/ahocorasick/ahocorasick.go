@@ -1,9 +1,11 @@
-package policy
+// Package ahocorasick finds which of many texts occur in a string, in one pass and in
+// any ASCII case (Aho and Corasick, 1975).
+package ahocorasick
 
-// automaton finds which of many texts occur in a string, in one pass and in any ASCII
-// case (Aho and Corasick, 1975). Octets that occur in no text share one class, so
-// that a state is a short row.
-type automaton struct {
+// Automaton knows its texts. It never changes, and any number of goroutines may scan
+// with it. Octets that occur in no text share one class, so that a state is a short
+// row.
+type Automaton struct {
 	class [256]uint8 // of an octet; 0: in no text
 	width int32
 	next  []int32 // state*width + class -> state
@@ -11,9 +13,10 @@ type automaton struct {
 	outs  []int32 // values of the texts that end in a state
 }
 
-// newAutomaton is built for texts in ASCII lower case; finding one gives its value.
-func newAutomaton(texts []string, values []int32) *automaton {
-	a := &automaton{width: 1}
+// New makes an Automaton for texts in ASCII lower case; finding the text of an index
+// gives the value of that index.
+func New(texts []string, values []int32) *Automaton {
+	a := &Automaton{width: 1}
 	for _, t := range texts {
 		for i := 0; i < len(t); i++ {
 			if a.class[t[i]] == 0 && a.width < 256 {
@@ -23,7 +26,7 @@ func newAutomaton(texts []string, values []int32) *automaton {
 		}
 	}
 	for c := 'A'; c <= 'Z'; c++ {
-		a.class[c] = a.class[lowerOctet(byte(c))]
+		a.class[c] = a.class[byte(c)+('a'-'A')]
 	}
 	ends := a.trie(texts)
 	a.link(ends, values)
@@ -32,7 +35,7 @@ func newAutomaton(texts []string, values []int32) *automaton {
 
 // trie lays the texts out; it tells which texts end in each state. 0 is the root and,
 // for now, "no state".
-func (a *automaton) trie(texts []string) [][]int32 {
+func (a *Automaton) trie(texts []string) [][]int32 {
 	a.next = make([]int32, a.width)
 	ends := make([][]int32, 1)
 	for k, t := range texts {
@@ -53,7 +56,7 @@ func (a *automaton) trie(texts []string) [][]int32 {
 
 // link turns the trie into a complete automaton, breadth first: where a state has no
 // edge it takes the edge of its longest proper suffix, whose outputs it has too.
-func (a *automaton) link(ends [][]int32, values []int32) {
+func (a *Automaton) link(ends [][]int32, values []int32) {
 	n := int32(len(ends))
 	fail := make([]int32, n)
 	all := make([][]int32, n)
@@ -90,8 +93,8 @@ func (a *automaton) link(ends [][]int32, values []int32) {
 	a.found[n] = int32(len(a.outs))
 }
 
-// scan appends the values of all texts that occur in s to out, once or more each.
-func (a *automaton) scan(s string, out []int32) []int32 {
+// Scan appends the values of all texts that occur in s to out, once or more each.
+func Scan[S string | []byte](a *Automaton, s S, out []int32) []int32 {
 	state := int32(0)
 	for i := 0; i < len(s); i++ {
 		state = a.next[state*a.width+int32(a.class[s[i]])]

@@ -13,45 +13,6 @@ import (
 	"time"
 )
 
-// BenchmarkRelay measures a node between smtp-source and smtp-sink, all three on this
-// machine: 20,000 messages of 4 KiB and of 50 KiB over 50 sessions. One iteration is
-// one run of all the messages: -benchtime 1x -count 5, and take the median.
-func BenchmarkRelay(b *testing.B) {
-	for _, size := range []int{4 << 10, 50 << 10} {
-		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
-			for range b.N {
-				relay(b, 20000, size)
-			}
-		})
-	}
-}
-
-// relay sends count messages through a new node and reports the rates: accepted by
-// the node, arrived at the sink, and the node's processor time.
-func relay(b *testing.B, count, size int) {
-	source := need(b, "smtp-source")
-	sink := startSink(b)
-	file, listener := gatewayConfig(b, zone(b, "sink.example", sink.host), sink.port, "")
-	n := serve(b, file)
-	begin := time.Now()
-	out, err := exec.Command(source, "-d", "-N", "-s", "50", "-l", strconv.Itoa(size), "-m", strconv.Itoa(count), "-f", "n@news.acme.example", "-t", "user@sink.example", listener).CombinedOutput()
-	if err != nil {
-		b.Fatalf("smtp-source: %v\n%s", err, out)
-	}
-	accepted := time.Since(begin)
-	got := sink.await(b, count)
-	through := time.Since(begin)
-	n.stop(b)
-	sink.stop()
-	if got != count {
-		b.Fatalf("%d of %d messages arrived", got, count)
-	}
-	cpu := n.cmd.ProcessState.UserTime() + n.cmd.ProcessState.SystemTime()
-	b.ReportMetric(float64(count)/accepted.Seconds(), "accepted/s")
-	b.ReportMetric(float64(count)/through.Seconds(), "through/s")
-	b.ReportMetric(cpu.Seconds()*1000/float64(count), "cpu-s/1000")
-}
-
 // postfixSink is a running smtp-sink.
 type postfixSink struct {
 	host    string
