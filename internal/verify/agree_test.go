@@ -372,7 +372,7 @@ func (n *agreement) compare(p *policy.Program, res *verify.Result, r *rand.Rand)
 // undisputed holds what was found against all that there is: "" if brute force finds
 // it too, and the same filter first.
 func undisputed(p *policy.Program, res *verify.Result, force map[blame]*policy.Facts) string {
-	firsts := map[verify.Code]string{}
+	firsts, unknown := map[verify.Code]string{}, map[blame]bool{}
 	for i := range res.Findings {
 		f := &res.Findings[i]
 		b := blame{f.Code, f.Filter}
@@ -384,10 +384,11 @@ func undisputed(p *policy.Program, res *verify.Result, force map[blame]*policy.F
 		default:
 			continue
 		}
+		unknown[b] = f.Status == verify.Unknown
 		if f.Status == verify.Open && force[b] == nil {
 			return fmt.Sprintf("%s %s: found, but by no message of any class: %+v", b.code, b.name, f.Witness)
 		}
-		if firsts[f.Code] == "" {
+		if f.Status == verify.Open && firsts[f.Code] == "" { // an unknown one may be closed
 			firsts[f.Code] = b.name
 		}
 	}
@@ -397,7 +398,7 @@ func undisputed(p *policy.Program, res *verify.Result, force map[blame]*policy.F
 			if force[blame{code, name}] == nil {
 				continue
 			}
-			if firsts[code] != name {
+			if firsts[code] != name && !unknown[blame{code, name}] {
 				return fmt.Sprintf("%s: the first filter is %q, the prover's is %q", code, name, firsts[code])
 			}
 			break

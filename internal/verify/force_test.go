@@ -313,6 +313,10 @@ func (b *force) crossed(rcpts, senders []policy.Address) (rs, ss []policy.Addres
 	ask.split()
 	other.split()
 	ask.domain.also(other.domain)
+	for _, s := range slices.Concat(ask.whole.tails, other.whole.tails) {
+		ask.domain.tail(s[strings.LastIndexByte(s, '@')+1:])
+		b.exact = b.exact && !strings.Contains(s, "@")
+	}
 	domains, ok := textsOf(ask.domain, domainText(), 2)
 	// An expression on a whole address ties its parts: which domains differ is not
 	// known by the domains alone.
