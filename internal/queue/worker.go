@@ -257,9 +257,9 @@ func (w *worker) hangUp() {
 func (w *worker) connect(ds []delivery) bool {
 	q, s := w.q, w.queue.site
 	hosts, err := w.hosts(ds[0].domain())
-	now := q.o.Clock.Now()
-	q.mu.Lock()
-	w.way.opened.take(1, now)
+	if q.mu.Lock(); !w.dialing {
+		w.way.opened.take(1, q.o.Clock.Now()) // the first one was counted before
+	}
 	q.mu.Unlock()
 	for _, h := range hosts {
 		var c *egress.Conn
@@ -401,7 +401,7 @@ func (q *Queue) giveBack(r ref) {
 		return
 	}
 	f := q.flows.byNumber[it.flow]
-	rq := q.queueOf(d.site, f.pool)
+	rq := q.queueOf(d.site, f)
 	q.stand(q.laneOf(rq, f), r, true)
 	q.serve(rq)
 }

@@ -79,7 +79,7 @@ func (d *dec) str() string {
 
 // reason reads a text that the index needs.
 func (d *dec) reason() string { return string(d.blob()) }
-func (d *dec) bool() bool  { return d.uint() == 1 }
+func (d *dec) bool() bool     { return d.uint() == 1 }
 
 func (d *dec) time() time.Time {
 	v := d.uint()

@@ -71,11 +71,11 @@ type Spool struct {
 	segments map[uint32]*segment
 	current  *segment // only the writer changes which
 	live     index
-	octets   int64     // of the records of live messages
-	recent   int64     // of those in memory
-	outbox   outbox    // the newest events, in memory
-	durable  Position  // end of what is durable
-	forgot   Position  // the follower needs nothing before
+	octets   int64    // of the records of live messages
+	recent   int64    // of those in memory
+	outbox   outbox   // the newest events, in memory
+	durable  Position // end of what is durable
+	forgot   Position // the follower needs nothing before
 	grown    chan struct{}
 	failure  error // of a Submit: what was promised is not durable
 	trouble  error // of the last group, nil once one has become durable
