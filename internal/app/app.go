@@ -284,7 +284,7 @@ func (a *App) wireMail(cfg *config.Config, acts []ledger.Admin) {
 	ring := func() *stamp.Ring { return a.now().ring }
 	a.intake = newIntake(a)
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },
-		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log, Shaper: a.shaping, Orders: slices.Values(acts),
+		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts), Shaper: a.shaping,
 		Suppressed: a.suppression.withholds, Suppress: a.suppression.byRule, Classify: a.suppression.classify})
 	a.gateway = gateway.New(gateway.Options{Meter: a.metrics, Sound: a.spool.Err, Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
 		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Suppressed: a.suppression.refuses, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})

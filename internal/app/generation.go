@@ -42,9 +42,13 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	if err != nil {
 		return nil, err
 	}
+	signing, err := newSigning(&cfg.Signing)
+	if err != nil {
+		return nil, err
+	}
 	g := &generation{cfg: cfg, proof: proved, ring: ring, certs: certs}
 	g.gateway = &gateway.Generation{
-		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program,
+		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program, Signing: signing,
 		CustomerOf:     func(user string) string { return cfg.Users[user].Customer },
 		CampaignHeader: cfg.Node.CampaignHeader, PriorityHeader: cfg.Node.PriorityHeader, Priority: priorities(cfg),
 	}

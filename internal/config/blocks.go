@@ -194,6 +194,7 @@ func (l *loader) customer(hb *hclsyntax.Block) {
 		c.Pool, _ = b.pool(a.Expr)
 		l.poolRefs = append(l.poolRefs, item{c.Pool, a.Expr.Range()})
 	}
+	l.sign(&l.cfg.Signing.Customers, b)
 	if p := b.priority(); p != "" {
 		if l.cfg.Urgency == nil {
 			l.cfg.Urgency = map[string]string{}

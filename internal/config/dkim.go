@@ -85,12 +85,12 @@ func (l *loader) dkimKey(k *DKIM, where hcl.Range, want dkim.Algorithm) {
 		l.add(where, "read "+k.File+": "+cause(err), "")
 		return
 	}
-	if st, err := os.Stat(k.File); err == nil && st.Mode().Perm()&0o077 != 0 {
-		l.add(where, fmt.Sprintf("others can read %s (mode %04o): whoever has the key signs as %s", k.File, st.Mode().Perm(), k.Signer.Domain), "chmod 600 "+k.File)
-	}
 	if k.Key, err = dkim.ParseKey(text); err != nil {
 		l.add(where, fmt.Sprintf("%s is not a key to sign with: %v", k.File, err), "a private key in PEM, as postern dkim keygen makes it")
 		return
+	}
+	if st, err := os.Stat(k.File); err == nil && st.Mode().Perm()&0o077 != 0 {
+		l.add(where, fmt.Sprintf("others can read %s (mode %04o): whoever has the key signs as %s", k.File, st.Mode().Perm(), k.Signer.Domain), "chmod 600 "+k.File)
 	}
 	if want != "" && want != k.Key.Algorithm {
 		l.add(where, fmt.Sprintf("%s is a key for %s, not %s", k.File, k.Key.Algorithm, want), "")

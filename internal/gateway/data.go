@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.dev/postern/internal/dkim"
 	"postern.dev/postern/internal/policy"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
@@ -31,6 +32,8 @@ type incoming struct {
 	parent   smtp.ID
 	content  policy.Content
 	plan     []planned
+	hash     *dkim.Body // of the body, nil where nobody signs
+	signed   []string   // b= of our own signatures
 }
 
 // planned is one recipient with what was decided for it.
@@ -94,7 +97,8 @@ func (m *incoming) read(r io.Reader) *smtp.Reply {
 		return smtp.NewReply(554, smtp.EnhancedCode{5, 4, 6}, "too many hops, this message is in a loop")
 	}
 	m.head = h
-	w := &watcher{body: m.body}
+	m.hash = m.hashing()
+	w := &watcher{body: m.body, hash: m.hash}
 	if _, err := w.Write(begun); err != nil {
 		return cannotKeep(err)
 	}
@@ -122,12 +126,16 @@ func s8(h *head) bool {
 // watcher writes the body and keeps apart its own failure from the network's.
 type watcher struct {
 	body     *spool.Body
+	hash     *dkim.Body
 	eightBit bool
 	err      error
 }
 
 func (w *watcher) Write(p []byte) (int, error) {
 	w.eightBit = w.eightBit || has8bit(p)
+	if w.hash != nil {
+		_, _ = w.hash.Write(p)
+	}
 	n, err := w.body.Write(p)
 	if err != nil {
 		w.err = err

@@ -20,6 +20,7 @@ type Generation struct {
 	Version  string // of the policy
 	Hostname string
 	Program  *policy.Program
+	Signing  Signing // nil signs nothing
 	// CustomerOf names the customer that an authenticated user belongs to.
 	CustomerOf func(user string) string
 	// CampaignHeader and PriorityHeader name fields of customers' messages, in lower case;

@@ -93,7 +93,7 @@ func (d *delivery) stopped() bool {
 		d.fail(egress.Outcome{Status: egress.Failed, Reply: err.Error(), Code: "5.1.3"}, "")
 		return true
 	}
-	if d.rt.Relays(policy.Origin(d.m.Origin), rcpt, d.r.Inside) && d.guarded(rcpt) {
+	if d.rt.Relays(policy.Origin(d.m.Origin), rcpt, d.w.queue.site.inside) && d.guarded(rcpt) {
 		return true
 	}
 	if d.q.o.Suppressed != nil && d.m.Customer != "" && d.q.o.Suppressed(d.m.Customer, d.r.To) {
@@ -185,22 +185,16 @@ func (d *delivery) stamped() ([]byte, smtp.Path) {
 		if d.rt.ReturnPath != "" && !from.IsNull() {
 			from = stamp.ReturnPath(token, d.rt.ReturnPath)
 		}
-		b.WriteString("X-Postern-Stamp: " + token + "\r\nCFBL-Feedback-ID: " + token + "\r\nFeedback-ID: " + d.m.ID.String() + ":" + feedbackWord(d.m.Customer) + ":postern:" + d.rt.Hostname + "\r\n")
+		if !stamp.Stamped(d.r.Headers) { // at acceptance, where it is signed
+			for _, f := range stamp.Fields(token, d.m.ID.String(), d.m.Customer, d.rt.Hostname) {
+				b.WriteString(f + "\r\n")
+			}
+		}
 	}
 	for _, h := range d.r.Headers {
 		b.WriteString(h + "\r\n")
 	}
 	return b.Bytes(), from
-}
-
-// feedbackWord keeps a customer's name within a Feedback-ID's syntax.
-func feedbackWord(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
-			return r
-		}
-		return '-'
-	}, s)
 }
 
 // outcome reads what became of the i-th recipient of a transaction, and the reply that

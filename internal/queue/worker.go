@@ -254,9 +254,9 @@ func (w *worker) connect(ds []delivery) bool {
 	q, s := w.q, w.queue.site
 	w.tried = ""
 	hosts, err := w.hosts(ds[0].domain())
-	now := q.o.Clock.Now()
-	q.mu.Lock()
-	w.way.opened.take(1, now)
+	if q.mu.Lock(); !w.dialing {
+		w.way.opened.take(1, q.o.Clock.Now()) // the first one was counted before
+	}
 	q.mu.Unlock()
 	hosts = ds[0].preferred(hosts)
 	for i, h := range hosts {
@@ -412,7 +412,7 @@ func (q *Queue) giveBack(r ref) {
 		return
 	}
 	f := q.flows.byNumber[it.flow]
-	rq := q.queueOf(d.site, f.pool)
+	rq := q.queueOf(d.site, f)
 	q.stand(q.laneOf(rq, f), r, true)
 	q.serve(rq)
 }

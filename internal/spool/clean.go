@@ -53,16 +53,12 @@ func (s *Spool) clean() {
 	number, seg := s.oldest()
 	due := len(s.segments) >= cleanFrom && seg != s.current && seg.live > 0 && s.forgot >= at(number, seg.end) &&
 		s.octets < int64(len(s.segments))*s.o.SegmentSize/2
-	if due && s.moving == nil {
-		for id, e := range s.entries {
-			if e.at.segment() == number {
-				s.moving = append(s.moving, id)
-			}
-		}
-	}
 	s.mu.Unlock()
 	if !due {
 		return
+	}
+	if s.moving == nil {
+		s.moving = s.standing(number)
 	}
 	var group []*commit
 	for octets := 0; len(s.moving) > 0 && len(group) < cleanMessages && octets < cleanOctets; {
@@ -82,6 +78,24 @@ func (s *Spool) clean() {
 	}
 	if len(group) > 0 {
 		s.flush(group)
+	}
+}
+
+// standing lists the messages that stand in a segment, without keeping others from the
+// index for long.
+func (s *Spool) standing(number uint32) (ids []smtp.ID) {
+	for page := 0; ; page++ {
+		s.mu.Lock()
+		if page >= len(s.live.pages) {
+			s.mu.Unlock()
+			return ids
+		}
+		for i := range s.live.pages[page] {
+			if e := &s.live.pages[page][i]; e.live > 0 && e.at.segment() == number {
+				ids = append(ids, e.id)
+			}
+		}
+		s.mu.Unlock()
 	}
 }
 

@@ -38,8 +38,9 @@ func (e *enc) path(p smtp.Path) { e.str(p.Local); e.str(p.Domain); e.str(p.Route
 
 // dec reads what enc wrote. After the first fault everything is zero and bad is set.
 type dec struct {
-	b   []byte
-	bad bool
+	b    []byte
+	bad  bool
+	skim bool // texts are passed over, but for reasons: they come out empty
 }
 
 func (d *dec) uint() uint64 {
@@ -69,8 +70,16 @@ func (d *dec) blob() []byte {
 	return p
 }
 
-func (d *dec) str() string { return string(d.blob()) }
-func (d *dec) bool() bool  { return d.uint() == 1 }
+func (d *dec) str() string {
+	if p := d.blob(); !d.skim {
+		return string(p)
+	}
+	return ""
+}
+
+// reason reads a text that the index needs.
+func (d *dec) reason() string { return string(d.blob()) }
+func (d *dec) bool() bool     { return d.uint() == 1 }
 
 func (d *dec) time() time.Time {
 	v := d.uint()
@@ -153,9 +162,7 @@ func decodeMessage(d *dec) *Message {
 	n := d.count()
 	for range n {
 		r := Recipient{To: d.path(), Notify: smtp.Notify(d.uint())}
-		for _, p := range []*string{&r.ORcpt, &r.Filter, &r.Pool, &r.Inside, &r.Reason} {
-			*p = d.str()
-		}
+		r.ORcpt, r.Filter, r.Pool, r.Inside, r.Reason = d.str(), d.str(), d.str(), d.str(), d.reason()
 		r.State = State(d.uint())
 		for range d.count() {
 			r.Headers = append(r.Headers, d.str())
@@ -179,7 +186,7 @@ func encodeChange(e *enc, c *Change) {
 }
 
 func decodeChange(d *dec) Change {
-	c := Change{ID: d.id(), Recipient: int(d.uint()), State: State(d.uint()), Attempts: int(d.uint()), NotBefore: d.time(), Reason: d.str()}
+	c := Change{ID: d.id(), Recipient: int(d.uint()), State: State(d.uint()), Attempts: int(d.uint()), NotBefore: d.time(), Reason: d.reason()}
 	if c.State > Settled {
 		d.bad = true
 	}
@@ -248,8 +255,12 @@ func decodeEvents(d *dec) (events [][]byte) {
 	return events
 }
 
-func decodePayload(p []byte) (*decoded, error) {
-	d := &dec{b: p}
+func decodePayload(p []byte) (*decoded, error) { return (&dec{b: p}).payload() }
+
+// skimPayload reads what the index needs, and finds malformed what decodePayload does.
+func skimPayload(p []byte) (*decoded, error) { return (&dec{b: p, skim: true}).payload() }
+
+func (d *dec) payload() (*decoded, error) {
 	out := &decoded{}
 	out.Events = decodeEvents(d)
 	for range d.count() {

@@ -12,9 +12,12 @@ import (
 // load gives a live message, from memory where it is there.
 func (s *Spool) load(id smtp.ID) (*decoded, error) {
 	s.mu.Lock()
-	if e := s.entries[id]; e != nil && e.message != nil {
-		defer s.mu.Unlock()
-		return &decoded{Batch: Batch{Message: e.message}, kind: e.kind, body: e.body}, nil
+	if n, e := s.live.of(id); e != nil {
+		if m, ok := s.live.memory[n]; ok {
+			kind := int(e.kind)
+			s.mu.Unlock()
+			return &decoded{Batch: Batch{Message: m.message}, kind: kind, body: m.body}, nil
+		}
 	}
 	s.mu.Unlock()
 	d, _, err := s.stored(id)
@@ -25,36 +28,45 @@ func (s *Spool) load(id smtp.ID) (*decoded, error) {
 // message meanwhile and the segment go: then it is looked for again.
 func (s *Spool) stored(id smtp.ID) (d *decoded, p Position, err error) {
 	for {
-		s.mu.Lock()
-		e := s.entries[id]
-		if e == nil {
-			s.mu.Unlock()
+		p, length, seg := s.whereIs(id)
+		if seg == nil {
 			return nil, 0, fmt.Errorf("message %s: %w", id, ErrUnknown)
 		}
-		seg := s.segments[e.at.segment()]
-		s.mu.Unlock()
-		if d, err = readRecord(seg.file, e); err == nil {
-			return d, e.at, nil
+		b := make([]byte, headerSize+length)
+		if _, err = seg.file.ReadAt(b, p.offset()); err == nil {
+			d, err = messageIn(b, p)
 		}
-		s.mu.Lock()
-		moved := s.entries[id] != e
-		s.mu.Unlock()
-		if !moved {
+		if err == nil {
+			return d, p, nil
+		}
+		if now, _, _ := s.whereIs(id); now == p {
 			return nil, 0, fmt.Errorf("read message %s: %w", id, err)
 		}
 	}
 }
 
-func readRecord(f File, e *entry) (*decoded, error) {
-	b := make([]byte, headerSize+e.length)
-	if _, err := f.ReadAt(b, e.at.offset()); err != nil {
-		return nil, err
+// whereIs gives the record of a live message; the segment is nil where it is not live.
+func (s *Spool) whereIs(id smtp.ID) (p Position, length int, seg *segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, e := s.live.of(id)
+	if e == nil {
+		return 0, 0, nil
 	}
+	return e.at, int(e.length), s.segments[e.at.segment()]
+}
+
+// messageIn takes the record apart that stands in b and belongs at p.
+func messageIn(b []byte, p Position) (*decoded, error) {
 	h, ok := readHeader(b)
-	if !ok || h.at != e.at || checksum(b[headerSize:]) != h.crc {
+	if !ok || h.at != p || headerSize+h.length > len(b) {
 		return nil, ErrCorrupt
 	}
-	d, err := decodePayload(b[headerSize:])
+	payload := b[headerSize : headerSize+h.length]
+	if checksum(payload) != h.crc {
+		return nil, ErrCorrupt
+	}
+	d, err := decodePayload(payload)
 	if err != nil || d.Message == nil {
 		return nil, ErrCorrupt
 	}
@@ -106,29 +118,74 @@ func (s *Spool) body(id smtp.ID, d *decoded) (*Reader, error) {
 // State gives the present states of a live message's recipients.
 func (s *Spool) State(id smtp.ID) ([]RecipientState, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.entries[id]
+	n, e := s.live.of(id)
 	if e == nil {
+		s.mu.Unlock()
 		return nil, fmt.Errorf("message %s: %w", id, ErrUnknown)
 	}
-	return append([]RecipientState(nil), e.states...), nil
+	states, far := s.states(n)
+	s.mu.Unlock()
+	s.fetch(id, states, far)
+	return states, nil
 }
 
-// List yields the live messages in the order of their acceptance, as they stood when
-// it was called.
-func (s *Spool) List(yield func(Entry) bool) {
-	s.mu.Lock()
-	ids := append([]smtp.ID(nil), s.order...)
-	s.mu.Unlock()
-	for _, id := range ids {
-		states, err := s.State(id)
-		if err != nil {
-			continue // settled meanwhile
-		}
-		if !yield(Entry{ID: id, States: states}) {
-			return
+// states gives what is in memory of a message's recipients, and in which records the
+// reasons stand that are not. The lock is held.
+func (s *Spool) states(n uint32) (states []RecipientState, far map[int]Position) {
+	states = make([]RecipientState, s.live.recipients(n))
+	for i := range states {
+		var p Position
+		if states[i], p = s.live.expand(n, i); p != 0 {
+			if far == nil {
+				far = map[int]Position{}
+			}
+			far[i] = p
 		}
 	}
+	return states, far
+}
+
+// fetch reads reasons from the log. What has moved on meanwhile has none.
+func (s *Spool) fetch(id smtp.ID, states []RecipientState, far map[int]Position) {
+	for i, p := range far {
+		s.mu.Lock()
+		seg := s.segments[p.segment()]
+		s.mu.Unlock()
+		if seg == nil {
+			continue
+		}
+		states[i].Reason = reasonIn(seg.file, p, id, i)
+	}
+}
+
+// reasonIn finds the reason of one recipient in the record at p, "" where it cannot be
+// read.
+func reasonIn(f File, p Position, id smtp.ID, recipient int) (reason string) {
+	head := make([]byte, headerSize)
+	if _, err := f.ReadAt(head, p.offset()); err != nil {
+		return ""
+	}
+	h, ok := readHeader(head)
+	if !ok || h.at != p {
+		return ""
+	}
+	b := make([]byte, h.length)
+	if _, err := f.ReadAt(b, p.offset()+headerSize); err != nil {
+		return ""
+	}
+	d, err := skimPayload(b)
+	if err != nil {
+		return ""
+	}
+	if m := d.Message; m != nil && m.ID == id && recipient < len(m.Recipients) {
+		reason = m.Recipients[recipient].Reason
+	}
+	for i := range d.Changes {
+		if c := &d.Changes[i]; c.ID == id && c.Recipient == recipient {
+			reason = c.Reason
+		}
+	}
+	return reason
 }
 
 // Stats are counts of a spool.
@@ -142,7 +199,7 @@ type Stats struct {
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Messages: len(s.entries), Segments: len(s.segments), Lag: uint64(s.durable - min(s.forgot, s.durable))}
+	return Stats{Messages: len(s.live.find), Segments: len(s.segments), Lag: uint64(s.durable - min(s.forgot, s.durable))}
 }
 
 // Durable is the end of what is durable: a follower that has come this far has seen

@@ -106,8 +106,9 @@ type Batch struct {
 
 // Entry is a live message as List gives it: with its recipients' present states.
 type Entry struct {
-	ID     smtp.ID
-	States []RecipientState // by recipient index
+	ID      smtp.ID
+	States  []RecipientState // by recipient index
+	Message *Message         // its envelope, nil where it has to be asked for; of Stock only
 }
 
 // RecipientState is the present state of one recipient.

@@ -45,16 +45,27 @@ func (s *Spool) recover() (*Recovery, error) {
 		}
 	}
 	slices.Sort(numbers)
+	var block scratch
 	for _, n := range numbers {
-		if err := s.recoverSegment(n, rec); err != nil {
+		if err := s.recoverSegment(n, rec, &block); err != nil {
 			return nil, err
 		}
 	}
-	rec.Messages = len(s.entries)
+	rec.Messages = len(s.live.find)
 	return rec, errors.Join(s.removeOrphans(rec), s.removeTemporary())
 }
 
-func (s *Spool) recoverSegment(n uint32, rec *Recovery) error {
+// scratch is memory for one segment after the other.
+type scratch []byte
+
+func (b *scratch) of(size int64) []byte {
+	if int64(cap(*b)) < size {
+		*b = make([]byte, size)
+	}
+	return (*b)[:size]
+}
+
+func (s *Spool) recoverSegment(n uint32, rec *Recovery, block *scratch) error {
 	f, err := s.fs.Open(segmentName(n), false)
 	if err != nil {
 		return err
@@ -63,8 +74,9 @@ func (s *Spool) recoverSegment(n uint32, rec *Recovery) error {
 	if err != nil {
 		return err
 	}
-	b := make([]byte, size)
+	b := block.of(size)
 	if got, err := f.ReadAt(b, 0); int64(got) != size {
+		clear(b[got:])
 		s.salvage(f, b, n, err, rec)
 	}
 	seg := &segment{number: n, file: f, size: size, sealed: true}
@@ -99,7 +111,7 @@ func (s *Spool) replay(b []byte, n uint32, offset int64, rec *Recovery) int64 {
 	if !ok {
 		return 0
 	}
-	d, err := decodePayload(p)
+	d, err := skimPayload(p)
 	if err != nil {
 		return 0
 	}
@@ -195,7 +207,7 @@ func (s *Spool) removeOrphans(rec *Recovery) error {
 		return err
 	}
 	for _, name := range names {
-		if id, err := smtp.ParseID(name); err == nil && s.entries[id] != nil {
+		if id, err := smtp.ParseID(name); err == nil && s.live.find[id] != 0 {
 			continue
 		}
 		if err := s.fs.Remove("big/" + name); err != nil {

@@ -70,13 +70,12 @@ type Spool struct {
 	closed   bool
 	segments map[uint32]*segment
 	current  *segment // only the writer changes which
-	entries  map[smtp.ID]*entry
-	order    []smtp.ID // of acceptance; settled ones are skipped and now and then removed
-	octets   int64     // of the records of live messages
-	recent   int64     // of those in memory
-	outbox   outbox    // the newest events, in memory
-	durable  Position  // end of what is durable
-	forgot   Position  // the follower needs nothing before
+	live     index
+	octets   int64    // of the records of live messages
+	recent   int64    // of those in memory
+	outbox   outbox   // the newest events, in memory
+	durable  Position // end of what is durable
+	forgot   Position // the follower needs nothing before
 	grown    chan struct{}
 	failure  error // of a Submit: what was promised is not durable
 	trouble  error // of the last group, nil once one has become durable
@@ -86,21 +85,6 @@ type Spool struct {
 
 // maxOwed bounds the promises that wait for room.
 const maxOwed = 1 << 16
-
-// entry is where a live message stands and how its recipients fare.
-type entry struct {
-	at     Position
-	length int
-	kind   int
-	live   int
-	states []RecipientState
-
-	// A message that has just come in is delivered from memory: reading it back would
-	// cost more than anything else that the spool does for it.
-	message *Message
-	body    []byte
-	memory  int64 // that these two hold, 0 where they are gone
-}
 
 // commit is a batch on its way to the writer.
 type commit struct {
@@ -123,7 +107,7 @@ func Open(_ context.Context, o Options) (*Spool, *Recovery, error) {
 		return nil, nil, err
 	}
 	s := &Spool{o: o, fs: o.FS, lock: lock, queue: make(chan *commit, 1024), done: make(chan struct{}),
-		segments: map[uint32]*segment{}, entries: map[smtp.ID]*entry{}, grown: make(chan struct{})}
+		segments: map[uint32]*segment{}, live: newIndex(), grown: make(chan struct{})}
 	rec, err := s.recover()
 	if err != nil {
 		lock.Close()
@@ -472,94 +456,87 @@ func (s *Spool) remember(c *commit) {
 	if m == nil || c.kind == bodyFile || s.recent+int64(len(c.payload)) > s.o.Recent {
 		return
 	}
-	if e := s.entries[m.ID]; e != nil {
-		e.message, e.body, e.memory = m, c.payload[len(c.payload)-c.body:], int64(len(c.payload))
-		s.recent += e.memory
+	if n, e := s.live.of(m.ID); e != nil {
+		s.live.memory[n] = remembered{message: m, body: c.payload[len(c.payload)-c.body:], octets: int64(len(c.payload))}
+		s.recent += int64(len(c.payload))
 	}
 }
 
-// release gives the memory of an entry back. The lock is held.
-func (s *Spool) release(e *entry) {
-	s.recent -= e.memory
-	e.message, e.body, e.memory = nil, nil, 0
+// release gives the memory of a message back. The lock is held.
+func (s *Spool) release(n uint32) {
+	s.recent -= s.live.memory[n].octets
+	delete(s.live.memory, n)
 }
 
 // index takes a durable batch into account. A message that is there already has been
 // moved by the writer. The lock is held.
 func (s *Spool) index(p Position, length, kind int, b *Batch) {
-	if m := b.Message; m != nil {
-		moved := s.entries[m.ID]
-		if moved != nil {
-			s.leave(m.ID, moved)
-		}
-		e := &entry{at: p, length: length, kind: kind, states: make([]RecipientState, len(m.Recipients))}
-		for i := range m.Recipients {
-			e.states[i] = RecipientState{State: m.Recipients[i].State, Reason: m.Recipients[i].Reason}
-			if m.Recipients[i].State != Settled {
-				e.live++
-			}
-		}
-		switch {
-		case e.live > 0:
-			s.enter(m.ID, e)
-			if moved == nil {
-				s.order = append(s.order, m.ID)
-			}
-		case kind == bodyFile:
-			_ = s.fs.Remove("big/" + m.ID.String())
-		}
+	if b.Message != nil {
+		s.arrive(p, length, kind, b.Message)
 	}
 	for i := range b.Changes {
-		s.change(&b.Changes[i])
+		s.change(p, &b.Changes[i])
 	}
 }
 
-// enter makes a message live; leave ends that. The lock is held.
-func (s *Spool) enter(id smtp.ID, e *entry) {
-	s.entries[id] = e
-	s.segments[e.at.segment()].live++
-	s.octets += space(e.length)
+// arrive takes a message into the index, or notes where the writer has moved it. The
+// lock is held.
+func (s *Spool) arrive(p Position, length, kind int, m *Message) {
+	n, e := s.live.of(m.ID)
+	if e != nil {
+		s.release(n)
+		s.live.clear(n)
+		s.segments[e.at.segment()].live--
+		s.octets -= space(int(e.length))
+		e.live = 0
+	} else {
+		n, e = s.live.enter(m.ID)
+	}
+	e.at, e.length, e.kind = p, uint32(length), uint8(kind)
+	s.segments[p.segment()].live++
+	s.octets += space(length)
+	s.live.hold(n, len(m.Recipients))
+	for i := range m.Recipients {
+		r := &m.Recipients[i]
+		s.live.set(n, i, p, RecipientState{State: r.State, Reason: r.Reason})
+		if r.State != Settled {
+			e.live++
+		}
+	}
+	if e.live == 0 {
+		s.leave(n)
+	}
 }
 
-func (s *Spool) leave(id smtp.ID, e *entry) {
-	s.release(e)
-	delete(s.entries, id)
+// leave forgets a message that is done with. The lock is held.
+func (s *Spool) leave(n uint32) {
+	e := *s.live.slot(n)
+	s.release(n)
+	s.live.leave(n)
 	s.segments[e.at.segment()].live--
-	s.octets -= space(e.length)
+	s.octets -= space(int(e.length))
+	if e.kind == bodyFile {
+		_ = s.fs.Remove("big/" + e.id.String())
+	}
 }
 
 // change moves a recipient on; what is settled stays settled. The lock is held.
-func (s *Spool) change(c *Change) {
-	e := s.entries[c.ID]
-	if e == nil || c.Recipient < 0 || c.Recipient >= len(e.states) || e.states[c.Recipient].State == Settled {
+func (s *Spool) change(p Position, c *Change) {
+	n, e := s.live.of(c.ID)
+	if e == nil {
 		return
 	}
-	e.states[c.Recipient] = RecipientState{State: c.State, Attempts: c.Attempts, NotBefore: c.NotBefore, Reason: c.Reason}
+	if st := s.live.status(n, c.Recipient); st == nil || st.state == Settled {
+		return
+	}
+	s.live.set(n, c.Recipient, p, RecipientState{State: c.State, Attempts: c.Attempts, NotBefore: c.NotBefore, Reason: c.Reason})
 	if c.State != Settled {
-		s.release(e) // it will be a while
+		s.release(n) // it will be a while
 		return
 	}
-	if e.live--; e.live > 0 {
-		return
+	if e.live--; e.live == 0 {
+		s.leave(n)
 	}
-	s.leave(c.ID, e)
-	if e.kind == bodyFile {
-		_ = s.fs.Remove("big/" + c.ID.String())
-	}
-	if len(s.order) > 1024 && len(s.order) > 2*len(s.entries) {
-		s.tidy()
-	}
-}
-
-// tidy forgets the order of settled messages. The lock is held.
-func (s *Spool) tidy() {
-	kept := s.order[:0]
-	for _, id := range s.order {
-		if s.entries[id] != nil {
-			kept = append(kept, id)
-		}
-	}
-	s.order = kept
 }
 
 // Close writes what waits and ends.
