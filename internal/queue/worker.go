@@ -205,11 +205,13 @@ func (w *worker) attempt() {
 func (w *worker) transact(ds []delivery) int {
 	header, from := ds[0].stamped()
 	n := 1
-	for n < len(ds) && ds[n].shares(&ds[0]) {
+	demand := ds[0].security()
+	for n < len(ds) && ds[n].shares(&ds[0]) && ds[n].security() == demand {
 		n++
 	}
 	ds = ds[:n]
 	ds[0].rewind()
+	w.secure(demand)
 	again := w.conn != nil
 	for {
 		if w.conn == nil && !w.connect(ds) {
@@ -261,6 +263,7 @@ func (w *worker) connect(ds []delivery) bool {
 	hosts = ds[0].preferred(hosts)
 	for i, h := range hosts {
 		var c *egress.Conn
+		h.Security = ds[0].security()
 		w.tried = h.Name
 		if c, err = q.o.Transport.Dial(q.ctx, w.way.source, h); err == nil {
 			w.conn, w.tried = c, ""
@@ -277,7 +280,7 @@ func (w *worker) connect(ds []delivery) bool {
 		if q.ctx.Err() != nil {
 			break
 		}
-		if !local(err) {
+		if !local(err) && !egress.Insecure(err) {
 			q.answered(s, h, false)
 			if i < len(hosts)-1 {
 				ds[0].told(replyOf(egress.FromError(err), "connect"), h.Name)
@@ -320,6 +323,11 @@ func (w *worker) failed(ds []delivery, err error) {
 	now, rt := q.o.Clock.Now(), q.o.Routing()
 	q.mu.Lock()
 	q.connected(w)
+	if egress.Insecure(err) {
+		q.mu.Unlock()
+		q.settleAll(ds, o, "connect")
+		return
+	}
 	if local(err) {
 		// Another source may do: this one is left alone for a while.
 		w.way.resting = millis(now.Add(sourceRest))
