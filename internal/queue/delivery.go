@@ -31,6 +31,9 @@ type delivery struct {
 	r        *spool.Recipient
 	body     *spool.Reader
 	rt       *Routing
+
+	judgement shaping.Judgement
+	same      *shaping.Judgement // of a reply that was to this recipient as well
 }
 
 func (d *delivery) path() ledger.Path {
@@ -72,6 +75,8 @@ func (d *delivery) traffic() shaping.Traffic {
 	}
 	if d.w.conn != nil {
 		t.MX, t.Source = d.w.conn.Host.Name, d.w.conn.Source
+	} else if d.w.tried != "" {
+		t.MX = d.w.tried
 	}
 	return t
 }
@@ -88,14 +93,16 @@ func (d *delivery) stopped() bool {
 		d.fail(egress.Outcome{Status: egress.Failed, Reply: err.Error(), Code: "5.1.3"}, "")
 		return true
 	}
-	if d.rt.Relays(policy.Origin(d.m.Origin), rcpt, d.r.Inside) && d.guarded(rcpt) {
+	if d.rt.Relays(policy.Origin(d.m.Origin), rcpt, d.w.queue.site.inside) && d.guarded(rcpt) {
 		return true
 	}
 	if d.q.o.Suppressed != nil && d.m.Customer != "" && d.q.o.Suppressed(d.m.Customer, d.r.To) {
 		d.fail(egress.Outcome{Status: egress.Failed, Reply: "recipient is on the customer's suppression list", Code: "5.7.1"}, "suppressed")
 		return true
 	}
-	if b, yes := d.q.o.Shaper.Blocked(d.traffic(), d.q.o.Clock.Now()); yes {
+	t := d.traffic()
+	t.MX = "" // of a host, connect thinks
+	if b, yes := d.q.o.Shaper.Blocked(t, d.q.o.Clock.Now()); yes {
 		d.blocked(b)
 		return true
 	}
@@ -251,9 +258,14 @@ func (d *delivery) conclude(o egress.Outcome, reply shaping.Reply) {
 	now := d.q.o.Clock.Now()
 	t := d.traffic()
 	var j shaping.Judgement
-	if !d.shared {
+	switch {
+	case d.same != nil:
+		j = *d.same
+		j.Actions = nil
+	case !d.shared:
 		j = d.q.o.Shaper.Observe(t, reply, now)
 	}
+	d.judgement = j
 	d.attempts++
 	if o.Status != egress.Delivered {
 		d.judged(&o, &j, reply, t, now)
@@ -404,17 +416,6 @@ func (d *delivery) failed(o egress.Outcome, category string, t shaping.Traffic, 
 	d.record(b, actions, now)
 	d.q.finish(b)
 	d.q.forget(d.ref)
-}
-
-// record puts what the shaper has brought into force into the audit trail, and lets it
-// take effect at once.
-func (d *delivery) record(b *spool.Batch, actions []shaping.Action, now time.Time) {
-	for i := range actions {
-		b.Events = append(b.Events, ledger.Encode(adminOf(&actions[i], now)))
-	}
-	if len(actions) > 0 {
-		d.q.Reconsider()
-	}
 }
 
 // finish commits an outcome; a message in it (a DSN) is queued then.
