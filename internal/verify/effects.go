@@ -264,11 +264,11 @@ func (d *differ2) findAll(sc *scene, hold []*form, todo []effect, differs map[ef
 // findEffects lists what a message shows of the effects that may differ, and gives
 // those that are left: nil where no message shows any.
 func (d *differ2) findEffects(sc *scene, hold []*form, todo []effect, differs map[effect]*form) (left []effect) {
-	var any []*form
+	var some []*form
 	for _, e := range todo {
-		any = append(any, differs[e])
+		some = append(some, differs[e])
 	}
-	r, _ := d.v.ask(sc, append(slices.Clip(hold), or(any...)), nil, func(f *policy.Facts) bool {
+	r, _ := d.v.ask(sc, append(slices.Clip(hold), or(some...)), nil, func(f *policy.Facts) bool {
 		o, _ := policy.Eval(d.old, f)
 		n, _ := policy.Eval(d.next, f)
 		if !sameFate(&o, &n) {

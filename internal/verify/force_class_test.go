@@ -238,11 +238,11 @@ func boxesOf(b boxAsked, each int) ([]policy.Address, bool) {
 		for i := d; i < d+len(domains); i++ {
 			from[i] = 0
 		}
-		if k := name + key(from[d:]); began[k] {
+		k := name + key(from[d:])
+		if began[k] {
 			continue
-		} else {
-			began[k] = true
 		}
+		began[k] = true
 		seconds, ok := w.walkParts(from, d, len(w.readers), len(w.readers), each, func(l letter) bool { return l.r < 0x80 && l.r != '@' })
 		if !ok {
 			return nil, false
