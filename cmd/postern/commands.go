@@ -29,8 +29,8 @@ func commands() []command {
 			"postern status /etc/postern/postern.hcl", runStatus},
 		{"health", "FILE|DIR", "exit 0 if the node answers and is ready",
 			"For health checks of containers and supervisors. Exit status: 0 it takes mail, 2 it does\nnot, or does not answer.", "postern health /etc/postern/postern.hcl", runHealth},
-		{"queue", "ls|show|hold|release|bounce|retry|drop [FLAGS] FILE|DIR", "look at and act on mail that waits",
-			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl", runQueue},
+		{"queue", "ACTION [FLAGS] FILE|DIR", "look at and act on mail that waits",
+			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl\npostern queue suspend -campaign spring-sale -for 2h -note 'wrong link' postern.hcl", runQueue},
 		{"shaping", "explain|ls|suspend|undo|test|rules [FLAGS] [ARGUMENT] [FILE|DIR]", "say how fast mail may go where, and what replies set off",
 			shapingHelp, "postern shaping explain gmail.com\npostern shaping test -destination yahoo replies.txt\npostern shaping ls postern.hcl\npostern shaping suspend -source 198.51.100.7 -destination gmail -for 4h -note 'listed' postern.hcl\npostern shaping undo Smif0k2x1 postern.hcl", runShaping},
 		{"suppress", "add|rm|get|ls|count|import|export|erase [FLAGS] [ADDRESS...] FILE|DIR", "keep addresses from being mailed",
@@ -59,12 +59,18 @@ func commands() []command {
 
 const queueHelp = `ls       lists what waits or is held
 show     prints one message: postern queue show ID FILE
+sites    lists the sites that have something ready, or connections
 hold     keeps back
 release  lets what is held go on
 retry    tries at once what waits
 bounce   gives up with a DSN
 drop     discards
+suspend  keeps back what waits and what is still to come, until it is resumed or -for is over
+resume   ends suspensions: by -order, by the same choice, or -all
+rebind   moves what waits and what is held to another pool, -to
+orders   lists the suspensions in force
 
+A site is the destinations that share a set of MX hosts. Suspensions survive a restart.
 Each act stands in the ledger with who did it and why. What is released passes the
 relay guard again. Exit status 1: nothing was chosen.`
 

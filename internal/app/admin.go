@@ -118,7 +118,7 @@ func (f endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		status := http.StatusBadRequest
-		if errors.Is(err, incident.ErrUnknown) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, spool.ErrUnknown) || errors.Is(err, shaping.ErrUnknown) {
+		if errors.Is(err, incident.ErrUnknown) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, spool.ErrUnknown) || errors.Is(err, queue.ErrNoOrder) || errors.Is(err, shaping.ErrUnknown) {
 			status = http.StatusNotFound
 		}
 		w.WriteHeader(status)
@@ -151,6 +151,11 @@ func (a *App) adminMux() *http.ServeMux {
 	}))
 	m.Handle("GET /queue", endpoint(a.queueList))
 	m.Handle("POST /queue/{action}", endpoint(a.queueAct))
+	m.Handle("GET /queue/orders", endpoint(a.queueOrders))
+	m.Handle("GET /queue/sites", endpoint(a.queueSites))
+	m.Handle("POST /queue/suspend", endpoint(a.queueSuspend))
+	m.Handle("POST /queue/resume", endpoint(a.queueResume))
+	m.Handle("POST /queue/rebind", endpoint(a.queueRebind))
 	m.Handle("GET /trace", endpoint(a.trace))
 	m.Handle("GET /incidents", endpoint(func(r *http.Request) (any, error) {
 		return a.incidents(r.Context(), r.URL.Query().Get("all") != ""), nil
@@ -194,7 +199,8 @@ func (a *App) status(*http.Request) (any, error) {
 }
 
 func selection(s QueueSelect) (queue.Select, error) {
-	out := queue.Select{Domain: s.Domain, Pool: s.Pool, Customer: s.Customer, Incident: s.Incident, State: s.State, Limit: s.Limit}
+	out := queue.Select{Domain: s.Domain, Pool: s.Pool, Customer: s.Customer, Incident: s.Incident, State: s.State, Limit: s.Limit,
+		Site: s.Site, Provider: s.Provider, Campaign: s.Campaign, Held: s.Held}
 	if s.ID != "" {
 		id, err := messageID(s.ID)
 		if err != nil {
@@ -211,7 +217,8 @@ func selection(s QueueSelect) (queue.Select, error) {
 func (a *App) queueList(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	limit, _ := strconv.Atoi(q.Get("limit"))
-	s, err := selection(QueueSelect{ID: q.Get("id"), Domain: q.Get("domain"), Pool: q.Get("pool"), Customer: q.Get("customer"), Incident: q.Get("incident"), State: q.Get("state"), Limit: limit})
+	s, err := selection(QueueSelect{ID: q.Get("id"), Domain: q.Get("domain"), Pool: q.Get("pool"), Customer: q.Get("customer"), Incident: q.Get("incident"), State: q.Get("state"), Limit: limit,
+		Site: q.Get("site"), Provider: q.Get("provider"), Campaign: q.Get("campaign"), Held: q.Get("held")})
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +226,7 @@ func (a *App) queueList(r *http.Request) (any, error) {
 	for _, row := range a.queue.List(s) {
 		rc := &row.Message.Recipients[row.Recipient]
 		v := QueueRow{ID: row.ID.String(), Recipient: row.Recipient, Address: rc.To.String(), Domain: rc.To.Domain, Sender: row.Message.From.String(), Origin: row.Message.Origin,
-			Customer: row.Message.Customer, Filter: rc.Filter, Pool: rc.Pool, State: "pending", Attempts: row.Attempts, Next: row.Next, Reason: row.Reason, Accepted: row.Message.Accepted}
+			Customer: row.Message.Customer, Filter: rc.Filter, Pool: row.Pool, Site: row.Site, Campaign: row.Message.Campaign, Priority: row.Message.Priority.String(), State: "pending", Attempts: row.Attempts, Next: row.Next, Reason: row.Reason, Accepted: row.Message.Accepted}
 		if row.State == spool.Held {
 			v.State = "held"
 		}
