@@ -131,7 +131,7 @@ rule "gmail-unwanted" {
   text         = "unusual rate"
   then         = [throttle("60/1m", "1h", source), connections(1, "1h", source), backoff("5m", "1h", pool, everywhere), retry()]
 }
-rule "unknown-user" { off = true }
+rule "mailbox-full" { off = true }
 rule "mine" {
   enhanced = ["4.7.x"]
   after    = "10m"

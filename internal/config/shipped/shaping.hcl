@@ -586,14 +586,8 @@ rule "barracuda-blocklist" {
 
 # --- Everywhere ---------------------------------------------------------------------
 
-# An address that does not exist will not exist tomorrow: it goes on the sender's
-# suppression list.
-rule "unknown-user" {
-  code     = ["550", "551", "553", "554"]
-  enhanced = ["5.1.1", "5.1.6", "5.1.10", "5.2.1"]
-  then     = suppress()
-  category = "bad-mailbox"
-}
+# An address that does not exist needs no rule: what bounces for good is classified, and
+# goes on the sender's suppression list (docs/bounces.md).
 
 rule "mailbox-full" {
   code     = ["452", "552", "422"]
