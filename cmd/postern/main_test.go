@@ -88,7 +88,17 @@ func run(t testing.TB, args ...string) (stdout, stderr string, code int) {
 func need(t testing.TB, name string) string {
 	t.Helper()
 	exim, _ := filepath.Abs("../../bin/exim/usr/sbin") // where make needs unpacks it, beside Postfix
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin", exim) {
+	opensmtpd, _ := filepath.Abs("../../bin/opensmtpd/usr/sbin")
+	if name == "smtpd" { // as Postfix calls a part of its own, too
+		return needIn(t, name, opensmtpd)
+	}
+	return needIn(t, name, append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin", exim)...)
+}
+
+// needIn finds a program in one of these directories, or skips as need does.
+func needIn(t testing.TB, name string, dirs ...string) string {
+	t.Helper()
+	for _, dir := range dirs {
 		p := filepath.Join(dir, name)
 		if st, err := os.Stat(p); err == nil && st.Mode()&0o111 != 0 {
 			return p
@@ -282,6 +292,13 @@ func (s *sinkSession) Data(r io.Reader) error {
 }
 func (s *sinkSession) Reset()        { s.to = nil }
 func (s *sinkSession) Logout() error { return nil }
+
+// count says how often mail arrived for an address.
+func (s *sink) count(to string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got[to]
+}
 
 // await waits until ok holds for what has arrived.
 func (s *sink) await(ctx context.Context, ok func(map[string]int) bool) error {
