@@ -101,7 +101,7 @@ customer "shop" {
 // TestPostfixAccepts hands mail to a real Postfix, which takes it and delivers it to
 // a sink of its own.
 func TestPostfixAccepts(t *testing.T) {
-	postfix := need(t, "postfix")
+	need(t, "postfix")
 	if os.Geteuid() != 0 {
 		t.Skip("Postfix needs root to run")
 	}
@@ -112,18 +112,32 @@ func TestPostfixAccepts(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	in, out := freePort(t, "127.0.0.34"), freePort(t, "127.0.0.35")
 	s := newSink(t, fmt.Sprintf("127.0.0.35:%d", out))
-	cert := postfixConfig(t, dir, fmt.Sprintf("127.0.0.34:%d", in), fmt.Sprintf("[127.0.0.35]:%d", out))
-	if b, err := exec.Command(postfix, "-c", dir, "start").CombinedOutput(); err != nil {
-		t.Fatalf("postfix start: %v\n%s", err, b)
-	}
-	t.Cleanup(func() { _ = exec.Command(postfix, "-c", dir, "stop").Run() })
-	awaitListener(t, fmt.Sprintf("127.0.0.34:%d", in))
+	cert := runPostfix(t, dir, fmt.Sprintf("127.0.0.34:%d", in), fmt.Sprintf("[127.0.0.35]:%d", out), "")
 	handOver(t, in, "127.0.0.34", cert, true, func(ctx context.Context) error {
 		return s.await(ctx, func(got map[string]int) bool { return len(got) == 5 })
 	})
 }
 
-func postfixConfig(t testing.TB, dir, listen, next string) (cert string) {
+// runPostfix runs a Postfix that relays to a next hop until the test ends, with more
+// settings, and gives its certificate.
+func runPostfix(t testing.TB, dir, listen, next, more string) (cert string) {
+	t.Helper()
+	postfix := need(t, "postfix")
+	cert = postfixConfig(t, dir, listen, next, more)
+	if b, err := exec.Command(postfix, "-c", dir, "start").CombinedOutput(); err != nil {
+		t.Fatalf("postfix start: %v\n%s", err, b)
+	}
+	t.Cleanup(func() {
+		_ = exec.Command(postfix, "-c", dir, "stop").Run()
+		if b, err := os.ReadFile(filepath.Join(dir, "log")); err == nil && t.Failed() {
+			t.Logf("Postfix:\n%s", b)
+		}
+	})
+	awaitListener(t, listen)
+	return cert
+}
+
+func postfixConfig(t testing.TB, dir, listen, next, more string) (cert string) {
 	t.Helper()
 	cert, key := certificate(t, dir)
 	for _, d := range []string{"queue", "data"} {
@@ -154,7 +168,8 @@ smtpd_tls_security_level = may
 smtpd_tls_cert_file = %[4]s
 smtpd_tls_key_file = %[5]s
 smtpd_tls_loglevel = 1
-`, dir, next, filepath.Dir(dir), cert, key)
+smtpd_peername_lookup = no
+%[6]s`, dir, next, filepath.Dir(dir), cert, key, more)
 	master := "tlsmgr unix - - n 1000? 1 tlsmgr\n" + listen + ` inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
@@ -265,52 +280,12 @@ func protected(t testing.TB, file string, resumes bool) {
 
 // TestEximAccepts hands mail to a real Exim.
 func TestEximAccepts(t *testing.T) {
-	exim := need(t, "exim4")
+	need(t, "exim4")
 	if os.Geteuid() != 0 {
 		t.Skip("Exim needs root to run with a configuration of its own")
 	}
-	dir, err := os.MkdirTemp("/tmp", "postern-exim-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	_ = os.Chmod(dir, 0o777)
 	in := freePort(t, "127.0.0.36")
-	cert, key := certificate(t, dir)
-	_ = os.Chmod(key, 0o644) // Exim reads it as its own user
-	_ = os.Chmod(cert, 0o644)
-	conf := filepath.Join(dir, "exim.conf")
-	text := fmt.Sprintf(`exim_path = %[3]s
-spool_directory = %[1]s/spool
-log_file_path = %[1]s/%%slog
-pid_file_path = %[1]s/pid
-primary_hostname = mx.sink.example
-local_interfaces = 127.0.0.36
-daemon_smtp_ports = %[2]d
-acl_smtp_rcpt = accept
-tls_advertise_hosts = *
-tls_certificate = %[4]s
-tls_privatekey = %[5]s
-smtp_accept_max = 100
-queue_only
-`, dir, in, exim, cert, key)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exim, "-C", conf, "-bdf")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	awaitListener(t, net.JoinHostPort("127.0.0.36", fmt.Sprint(in)))
-	defer func() {
-		if t.Failed() {
-			for _, name := range []string{"mainlog", "paniclog"} {
-				b, _ := os.ReadFile(filepath.Join(dir, name))
-				t.Logf("%s:\n%s", name, b)
-			}
-		}
-	}()
+	dir, cert := startExim(t, fmt.Sprintf("127.0.0.36:%d", in), "queue_only\n")
 	handOver(t, in, "127.0.0.36", cert, false, func(ctx context.Context) error {
 		for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
 			if b, err := os.ReadFile(filepath.Join(dir, "mainlog")); err == nil && strings.Count(string(b), " <= ") == 5 {
@@ -319,4 +294,54 @@ queue_only
 		}
 		return ctx.Err()
 	})
+}
+
+// startExim runs an Exim until the test ends, with more settings, and gives the
+// directory of its logs and its certificate.
+func startExim(t testing.TB, listen, more string) (dir, cert string) {
+	t.Helper()
+	exim := need(t, "exim4")
+	dir, err := os.MkdirTemp("/tmp", "postern-exim-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	_ = os.Chmod(dir, 0o777)
+	cert, key := certificate(t, dir)
+	_ = os.Chmod(key, 0o644) // Exim reads it as its own user
+	_ = os.Chmod(cert, 0o644)
+	conf := filepath.Join(dir, "exim.conf")
+	host, port, _ := net.SplitHostPort(listen)
+	text := fmt.Sprintf(`exim_path = %[3]s
+spool_directory = %[1]s/spool
+log_file_path = %[1]s/%%slog
+pid_file_path = %[1]s/pid
+primary_hostname = mx.sink.example
+local_interfaces = %[6]s
+daemon_smtp_ports = %[2]s
+acl_smtp_rcpt = accept
+tls_advertise_hosts = *
+tls_certificate = %[4]s
+tls_privatekey = %[5]s
+smtp_accept_max = 100
+host_lookup =
+%[7]s`, dir, port, exim, cert, key, host, more)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exim, "-C", conf, "-bdf")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		for _, name := range []string{"mainlog", "paniclog"} {
+			if b, err := os.ReadFile(filepath.Join(dir, name)); err == nil && t.Failed() {
+				t.Logf("Exim's %s:\n%s", name, b)
+			}
+		}
+	})
+	awaitListener(t, listen)
+	return dir, cert
 }

@@ -158,7 +158,7 @@ func startPostfix(t testing.TB, sink *postfixSink) (string, int, func()) {
 		t.Fatal(err)
 	}
 	listener := fmt.Sprintf("127.0.0.34:%d", freePort(t, "127.0.0.34"))
-	postfixConfig(t, dir, listener, fmt.Sprintf("[%s]:%d", sink.host, sink.port))
+	postfixConfig(t, dir, listener, fmt.Sprintf("[%s]:%d", sink.host, sink.port), "")
 	if b, err := exec.Command(program, "-c", dir, "start").CombinedOutput(); err != nil {
 		t.Fatalf("postfix start: %v\n%s", err, b)
 	}
