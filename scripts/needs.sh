@@ -1,15 +1,17 @@
 #!/bin/sh
 # Install what the tests need: Postfix for smtp-source and smtp-sink, Exim and Postfix
 # as servers to hand mail to, swaks as another client, z3 as
-# another prover. Works as root or with sudo.
+# another prover, dkimverify as another verifier. Works as root or with sudo.
 set -eu
 
 missing=""
-for pair in smtp-source:postfix smtp-sink:postfix swaks:swaks z3:z3; do
+for pair in smtp-source:postfix smtp-sink:postfix swaks:swaks z3:z3 dkimverify:python3-dkim; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair##*:}"
 done
 # swaks speaks TLS through this module, which its package only recommends.
 perl -MNet::SSLeay -e 1 >/dev/null 2>&1 || missing="$missing libnet-ssleay-perl"
+# dkimverify takes this for Ed25519, which its package only suggests.
+/usr/bin/python3 -c "import nacl.signing" >/dev/null 2>&1 || missing="$missing python3-nacl"
 exim=bin/exim/usr/sbin/exim4
 [ -n "$missing" ] || [ ! -x "$exim" ] || exit 0
 command -v apt-get >/dev/null 2>&1 || {

@@ -29,10 +29,12 @@ func commands() []command {
 			"postern status /etc/postern/postern.hcl", runStatus},
 		{"health", "FILE|DIR", "exit 0 if the node answers and is ready",
 			"For health checks of containers and supervisors. Exit status: 0 it takes mail, 2 it does\nnot, or does not answer.", "postern health /etc/postern/postern.hcl", runHealth},
-		{"queue", "ls|show|hold|release|bounce|retry|drop [FLAGS] FILE|DIR", "look at and act on mail that waits",
-			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl", runQueue},
+		{"queue", "ACTION [FLAGS] FILE|DIR", "look at and act on mail that waits",
+			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl\npostern queue suspend -campaign spring-sale -for 2h -note 'wrong link' postern.hcl", runQueue},
 		{"shaping", "explain|ls|suspend|undo|test|rules [FLAGS] [ARGUMENT] [FILE|DIR]", "say how fast mail may go where, and what replies set off",
 			shapingHelp, "postern shaping explain gmail.com\npostern shaping test -destination yahoo replies.txt\npostern shaping ls postern.hcl\npostern shaping suspend -source 198.51.100.7 -destination gmail -for 4h -note 'listed' postern.hcl\npostern shaping undo Smif0k2x1 postern.hcl", runShaping},
+		{"suppress", "add|rm|get|ls|count|import|export|erase [FLAGS] [ADDRESS...] FILE|DIR", "keep addresses from being mailed",
+			suppressHelp, "postern suppress add -customer acme -note 'asked by phone' someone@example.com postern.hcl\npostern suppress get -customer acme someone@example.com postern.hcl\npostern suppress import -customer acme -reason unsubscribe list.csv.gz postern.hcl\npostern suppress export -customer acme postern.hcl | gzip > acme.csv.gz", runSuppress},
 		{"trace", "[-json] [-message-id ID | -recipient ADDRESS | -id ID] FILE|DIR", "tell one message's whole life",
 			"Prints everything that the ledger knows of a message, in order: who handed it over,\nwhat the policy decided and by which filter, every attempt, the hand-off with the\npeer's reply, complaints and bounces about it. Exit status 1: there is no such message.",
 			"postern trace -recipient user@aol.com postern.hcl\npostern trace -json -id 06h0zy32ne1vrrs81m00 postern.hcl | jq .events", runTrace},
@@ -47,20 +49,28 @@ func commands() []command {
 		{"keys", "ls|rotate [-json] FILE|DIR", "list and rotate the keys of stamps",
 			"ls lists the keys without their secrets. rotate adds a new key, which mints from the\nnext reload on; older ones go on to verify.",
 			"postern keys rotate postern.hcl", runKeys},
+		{"dkim", "keygen|record|check [FLAGS] [NAME...] KEYFILE|FILE|DIR", "make, publish and check the keys that sign mail",
+			dkimHelp, "postern dkim keygen -algorithm ed25519 /etc/postern/acme-2026.key\npostern dkim record postern.hcl\npostern dkim check acme-2026 postern.hcl", runDKIM},
 		{"passwd", "", "make the verifier of a password",
-			"Reads a password from standard input and prints its SCRAM-SHA-256 verifier, for the\nusers of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
+			"Asks for a password on a terminal, without showing it, or reads it from a pipe, and prints\nits SCRAM-SHA-256 verifier, for the users of a customer.", "printf %s 'secret' | postern passwd", runPasswd},
 		{"version", "", "print the version", "Prints the version, that of Go, and the machine's kind.", "postern version", runVersion},
 	}
 }
 
 const queueHelp = `ls       lists what waits or is held
 show     prints one message: postern queue show ID FILE
+sites    lists the sites that have something ready, or connections
 hold     keeps back
 release  lets what is held go on
 retry    tries at once what waits
 bounce   gives up with a DSN
 drop     discards
+suspend  keeps back what waits and what is still to come, until it is resumed or -for is over
+resume   ends suspensions: by -order, by the same choice, or -all
+rebind   moves what waits and what is held to another pool, -to
+orders   lists the suspensions in force
 
+A site is the destinations that share a set of MX hosts. Suspensions survive a restart.
 Each act stands in the ledger with who did it and why. What is released passes the
 relay guard again. Exit status 1: nothing was chosen.`
 

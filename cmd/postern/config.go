@@ -9,9 +9,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"golang.org/x/term"
 
 	"postern.dev/postern/internal/config"
+	"postern.dev/postern/internal/proof"
 )
 
 // loadConfig reads a configuration and prints what is wrong with it. loud prints
@@ -71,26 +73,7 @@ func fmtFile(e *env, name string, write bool) error {
 		return nil
 	}
 	fmt.Fprintln(e.stdout, name)
-	return replaceFile(name, out)
-}
-
-// replaceFile writes a file beside the old one and renames it, so that no moment
-// shows half a configuration.
-func replaceFile(name string, content []byte) error {
-	mode := fs.FileMode(0o644)
-	if st, err := os.Stat(name); err == nil {
-		mode = st.Mode().Perm()
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(name), ".postern-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(content)
-	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return os.Rename(tmp.Name(), name)
+	return proof.Store(map[string][]byte{name: out})
 }
 
 func runInit(_ context.Context, e *env, args []string) error {
@@ -138,14 +121,10 @@ func runPasswd(_ context.Context, e *env, args []string) error {
 	if len(args) > 0 {
 		return &exitError{code: exitUsage, text: "passwd reads the password from standard input", hint: "printf %s 'secret' | postern passwd"}
 	}
-	if isTerminal(e.stdin) {
-		fmt.Fprintln(e.stderr, "type the password, Enter, Ctrl-D (it shows):")
-	}
-	b, err := io.ReadAll(io.LimitReader(e.stdin, 1024))
+	password, err := readPassword(e)
 	if err != nil {
 		return err
 	}
-	password := string(bytes.TrimRight(b, "\r\n"))
 	if password == "" {
 		return usagef("empty password")
 	}
@@ -155,4 +134,35 @@ func runPasswd(_ context.Context, e *env, args []string) error {
 	}
 	fmt.Fprintln(e.stdout, config.HashPassword(password, salt, 16384))
 	return nil
+}
+
+// readPassword reads a password: without an echo and twice on a terminal, from a pipe
+// as it comes, less the end of its line.
+func readPassword(e *env) (string, error) {
+	if f, ok := e.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		first, err := ask(e, f, "password: ")
+		if err != nil {
+			return "", err
+		}
+		again, err := ask(e, f, "once more: ")
+		if err != nil {
+			return "", err
+		}
+		if first != again {
+			return "", usagef("the two are not the same")
+		}
+		return first, nil
+	}
+	b, err := io.ReadAll(io.LimitReader(e.stdin, 1024))
+	return string(bytes.TrimRight(b, "\r\n")), err
+}
+
+func ask(e *env, f *os.File, prompt string) (string, error) {
+	fmt.Fprint(e.stderr, prompt)
+	b, err := term.ReadPassword(int(f.Fd()))
+	fmt.Fprintln(e.stderr)
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	return string(b), nil
 }

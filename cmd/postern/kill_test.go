@@ -30,7 +30,7 @@ func killRounds() int {
 func TestKilledNodeLosesNothing(t *testing.T) {
 	sinkPort := freePort(t, "127.0.0.31")
 	s := newSink(t, net.JoinHostPort("127.0.0.31", strconv.Itoa(sinkPort)))
-	file, listener := gatewayConfig(t, zone(t, "sink.example", "127.0.0.31"), sinkPort, "")
+	file, listener := gatewayConfig(t, zone(t, "sink.example", "127.0.0.31"), sinkPort, logFiles)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d, %d rounds", seed, killRounds())
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -76,6 +76,7 @@ func TestKilledNodeLosesNothing(t *testing.T) {
 	}
 	n.stop(t)
 	unrecorded(t, file, want)
+	logged(t, file, want)
 	doubled := 0
 	for _, c := range s.got {
 		if c > 1 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 
 	"postern.dev/postern/internal/app"
 )
@@ -12,16 +13,24 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	f := flags("queue")
 	asJSON := f.Bool("json", false, "print JSON, one object a line")
 	var s app.QueueAction
+	var o app.QueueOrder
 	f.StringVar(&s.ID, "id", "", "choose by message `ID`")
 	f.StringVar(&s.Domain, "domain", "", "choose by the recipient's `DOMAIN`")
 	f.StringVar(&s.Pool, "pool", "", "choose by pool `NAME`")
 	f.StringVar(&s.Customer, "customer", "", "choose by customer `NAME`")
 	f.StringVar(&s.Incident, "incident", "", "choose what an incident's containment holds, by its `ID`")
 	f.StringVar(&s.State, "state", "", "choose by `STATE`: pending or held")
+	f.StringVar(&s.Site, "site", "", "choose by `SITE`, as queue sites and queue show name it")
+	f.StringVar(&s.Provider, "provider", "", "choose by provider `NAME`")
+	f.StringVar(&s.Campaign, "campaign", "", "choose by campaign `NAME`")
+	f.StringVar(&s.Held, "held", "", "choose what is held for a reason that begins with `TEXT`, as 'relay guard'")
+	f.DurationVar(&o.For, "for", 0, "suspend for a `TIME`, as 2h; else until it is resumed")
+	f.IntVar(&o.Order, "order", 0, "resume the suspension with this `NUMBER`")
+	f.StringVar(&o.To, "to", "", "rebind to pool `NAME`")
 	f.StringVar(&s.Note, "note", "", "`TEXT` for the record: why")
 	f.IntVar(&s.Limit, "limit", 0, "at most `N` recipients, oldest first")
 	all := f.Bool("all", false, "act on everything, where nothing is chosen")
-	action, args, err := actionOf(f, args, []string{"ls", "show", "hold", "release", "bounce", "retry", "drop"})
+	action, args, err := actionOf(f, args, []string{"ls", "show", "sites", "hold", "release", "bounce", "retry", "drop", "suspend", "resume", "rebind", "orders"})
 	if err != nil {
 		return err
 	}
@@ -39,8 +48,8 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if action != "ls" && action != "show" && s.QueueSelect == (app.QueueSelect{}) && !*all {
-		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: "choose with -id, -domain, -pool, -customer, -incident or -state, or say -all"}
+	if !slices.Contains([]string{"ls", "show", "sites", "orders"}, action) && s.QueueSelect == (app.QueueSelect{}) && o.Order == 0 && !*all {
+		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: "choose with -id, -site, -domain, -pool, -customer, -campaign, -incident or -state, or say -all"}
 	}
 	c, err := node(e, file)
 	if err != nil {
@@ -52,6 +61,13 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 		return queueList(ctx, e, c, s.QueueSelect, *asJSON)
 	case "show":
 		return queueShow(ctx, e, c, s.QueueSelect, *asJSON)
+	case "sites":
+		return queueSites(ctx, e, c, *asJSON)
+	case "orders":
+		return queueOrders(ctx, e, c, *asJSON)
+	case "suspend", "resume", "rebind":
+		o.QueueSelect, o.All, o.By, o.Note = s.QueueSelect, *all, s.By, s.Note
+		return queueOrder(ctx, e, c, action, o, *asJSON)
 	}
 	return queueAct(ctx, e, c, action, s, *asJSON)
 }
@@ -97,6 +113,12 @@ func queueShow(ctx context.Context, e *env, c *app.Client, s app.QueueSelect, as
 			fmt.Fprintf(w, "message\t%s\naccepted\t%s, origin %s, customer %s\nsender\t<%s>\n", r.ID, stampTime(r.Accepted), r.Origin, dash(r.Customer), r.Sender)
 		}
 		fmt.Fprintf(w, "recipient %d\t<%s> %s by filter %s, pool %s\n", r.Recipient, r.Address, r.State, filterName(r.Filter), dash(r.Pool))
+		if i == 0 && (r.Campaign != "" || r.Priority != "normal") {
+			fmt.Fprintf(w, "campaign\t%s, priority %s\n", dash(r.Campaign), r.Priority)
+		}
+		if r.Site != "" {
+			fmt.Fprintf(w, "\tsite %s\n", r.Site)
+		}
 		fmt.Fprintf(w, "\t%s, next %s\n", count(r.Attempts, "attempt"), stampTime(r.Next))
 		if r.Reason != "" {
 			fmt.Fprintf(w, "\t%s\n", printable(r.Reason))
@@ -110,7 +132,8 @@ func queueShow(ctx context.Context, e *env, c *app.Client, s app.QueueSelect, as
 
 func queueList(ctx context.Context, e *env, c *app.Client, s app.QueueSelect, asJSON bool) error {
 	q := url.Values{}
-	for k, v := range map[string]string{"id": s.ID, "domain": s.Domain, "pool": s.Pool, "customer": s.Customer, "incident": s.Incident, "state": s.State} {
+	for k, v := range map[string]string{"id": s.ID, "domain": s.Domain, "pool": s.Pool, "customer": s.Customer, "incident": s.Incident, "state": s.State,
+		"site": s.Site, "provider": s.Provider, "campaign": s.Campaign, "held": s.Held} {
 		if v != "" {
 			q.Set(k, v)
 		}

@@ -128,7 +128,28 @@ func runStatus(ctx context.Context, e *env, args []string) error {
 	}
 	fmt.Fprintf(w, "proof\t%s%s\n", s.Proof, waived)
 	fmt.Fprintf(w, "listeners\t%s\nqueue\t%d waiting, %d held\nincidents\t%d open\n", strings.Join(s.Listeners, ", "), s.Waiting, s.Held, s.Incidents)
+	for _, l := range s.LogFiles {
+		fmt.Fprintf(w, "log file\t%s: %s, %s, %s\n", l.Name, l.Path, count(int(l.Events), "event"), logState(&l))
+	}
+	for _, text := range s.Warnings {
+		fmt.Fprintf(w, "warning\t%s\n", text)
+	}
 	return w.Flush()
+}
+
+// logState says in words how a log file fares.
+func logState(l *app.LogStatus) string {
+	state := "up to date"
+	if l.Behind > 0 {
+		state = fmt.Sprintf("%d octets behind", l.Behind)
+	}
+	if l.Gaps > 0 {
+		state += ", " + count(l.Gaps, "gap")
+	}
+	if l.Error != "" {
+		state += ", failing: " + l.Error
+	}
+	return state
 }
 
 func runHealth(ctx context.Context, e *env, args []string) error {
@@ -144,11 +165,12 @@ func runHealth(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := remote(c.Get(ctx, "/readyz", nil, nil)); err != nil {
+	var said []byte
+	if err := remote(c.Get(ctx, "/readyz", nil, &said)); err != nil {
 		return err
 	}
-	fmt.Fprintln(e.stdout, "ready")
-	return nil
+	_, err = e.stdout.Write(said)
+	return err
 }
 
 func runReload(ctx context.Context, e *env, args []string) error {

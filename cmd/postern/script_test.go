@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"lab": startStage, "fill": fill, "serve": serveScript, "stop": stopScript, "spam": spamScript, "customer": customerScript,
 			"arrived": arrivedScript, "complain": complainScript, "save": saveScript, "until": untilScript,
+			"undo": undoScript,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Values[stageKey{}] = &stage{}
@@ -238,4 +239,16 @@ func names() (out []string) {
 		out = append(out, c.name)
 	}
 	return out
+}
+
+// undoScript undoes the shaping action in force whose line holds a text.
+func undoScript(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("postern", "shaping", "ls", args[1]))
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		if strings.Contains(line, args[0]) {
+			ts.Check(ts.Exec("postern", "shaping", "undo", strings.Fields(line)[0], args[1]))
+			return
+		}
+	}
+	ts.Fatalf("nothing in force has %q in it", args[0])
 }

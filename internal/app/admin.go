@@ -92,13 +92,16 @@ func (a *App) publicMux() *http.ServeMux {
 	return m
 }
 
-// ready answers whether mail can be taken.
-func (a *App) ready(w http.ResponseWriter, _ *http.Request) {
-	if err := a.spool.Err(); err != nil {
+// ready answers whether mail can be taken. What soon needs a hand stands below.
+func (a *App) ready(w http.ResponseWriter, r *http.Request) {
+	if err := a.sound(r.Context()); err != nil {
 		http.Error(w, "spool: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ready")
+	for _, s := range a.warnings() {
+		fmt.Fprintln(w, "warning: "+s)
+	}
 }
 
 // endpoint is a handler that gives a value or an error.
@@ -115,7 +118,7 @@ func (f endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		status := http.StatusBadRequest
-		if errors.Is(err, incident.ErrUnknown) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, spool.ErrUnknown) || errors.Is(err, shaping.ErrUnknown) {
+		if errors.Is(err, incident.ErrUnknown) || errors.Is(err, ledger.ErrNotFound) || errors.Is(err, spool.ErrUnknown) || errors.Is(err, queue.ErrNoOrder) || errors.Is(err, shaping.ErrUnknown) {
 			status = http.StatusNotFound
 		}
 		w.WriteHeader(status)
@@ -148,13 +151,14 @@ func (a *App) adminMux() *http.ServeMux {
 	}))
 	m.Handle("GET /queue", endpoint(a.queueList))
 	m.Handle("POST /queue/{action}", endpoint(a.queueAct))
+	m.Handle("GET /queue/orders", endpoint(a.queueOrders))
+	m.Handle("GET /queue/sites", endpoint(a.queueSites))
+	m.Handle("POST /queue/suspend", endpoint(a.queueSuspend))
+	m.Handle("POST /queue/resume", endpoint(a.queueResume))
+	m.Handle("POST /queue/rebind", endpoint(a.queueRebind))
 	m.Handle("GET /trace", endpoint(a.trace))
 	m.Handle("GET /incidents", endpoint(func(r *http.Request) (any, error) {
-		out := []IncidentView{}
-		for _, s := range a.book.List(r.URL.Query().Get("all") != "") {
-			out = append(out, a.view(r.Context(), s))
-		}
-		return out, nil
+		return a.incidents(r.Context(), r.URL.Query().Get("all") != ""), nil
 	}))
 	m.Handle("GET /incidents/{id}", endpoint(func(r *http.Request) (any, error) {
 		s, err := a.book.Get(r.PathValue("id"))
@@ -172,6 +176,7 @@ func (a *App) adminMux() *http.ServeMux {
 	m.Handle("GET /incidents/{id}/advisory", endpoint(a.advisory))
 	m.Handle("POST /incidents/{id}/{action}", endpoint(a.incidentAct))
 	m.Handle("POST /judge", endpoint(a.judge))
+	a.suppressMux(m)
 	a.shapingMux(m)
 	return m
 }
@@ -180,9 +185,11 @@ func (a *App) status(*http.Request) (any, error) {
 	g := a.now()
 	s := Status{Version: Version(), Hostname: g.cfg.Node.Hostname, Started: a.started, Policy: g.cfg.Version, Guard: string(g.cfg.Guard),
 		Filters: len(g.cfg.Program.Filters), Listeners: a.bound, Incidents: len(a.book.List(false))}
+	s.LogFiles = a.journals.status()
 	s.Waiting, s.Held = a.queue.Counts()
 	o := proof.Apply(g.proof.Result, g.cfg.Waivers, a.o.Now())
 	s.Proof = string(o.Status)
+	s.Warnings = a.warnings()
 	for _, w := range o.Waived {
 		if w != nil {
 			s.Waived++
@@ -192,7 +199,8 @@ func (a *App) status(*http.Request) (any, error) {
 }
 
 func selection(s QueueSelect) (queue.Select, error) {
-	out := queue.Select{Domain: s.Domain, Pool: s.Pool, Customer: s.Customer, Incident: s.Incident, State: s.State, Limit: s.Limit}
+	out := queue.Select{Domain: s.Domain, Pool: s.Pool, Customer: s.Customer, Incident: s.Incident, State: s.State, Limit: s.Limit,
+		Site: s.Site, Provider: s.Provider, Campaign: s.Campaign, Held: s.Held}
 	if s.ID != "" {
 		id, err := messageID(s.ID)
 		if err != nil {
@@ -209,7 +217,8 @@ func selection(s QueueSelect) (queue.Select, error) {
 func (a *App) queueList(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	limit, _ := strconv.Atoi(q.Get("limit"))
-	s, err := selection(QueueSelect{ID: q.Get("id"), Domain: q.Get("domain"), Pool: q.Get("pool"), Customer: q.Get("customer"), Incident: q.Get("incident"), State: q.Get("state"), Limit: limit})
+	s, err := selection(QueueSelect{ID: q.Get("id"), Domain: q.Get("domain"), Pool: q.Get("pool"), Customer: q.Get("customer"), Incident: q.Get("incident"), State: q.Get("state"), Limit: limit,
+		Site: q.Get("site"), Provider: q.Get("provider"), Campaign: q.Get("campaign"), Held: q.Get("held")})
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +226,7 @@ func (a *App) queueList(r *http.Request) (any, error) {
 	for _, row := range a.queue.List(s) {
 		rc := &row.Message.Recipients[row.Recipient]
 		v := QueueRow{ID: row.ID.String(), Recipient: row.Recipient, Address: rc.To.String(), Domain: rc.To.Domain, Sender: row.Message.From.String(), Origin: row.Message.Origin,
-			Customer: row.Message.Customer, Filter: rc.Filter, Pool: rc.Pool, State: "pending", Attempts: row.Attempts, Next: row.Next, Reason: row.Reason, Accepted: row.Message.Accepted}
+			Customer: row.Message.Customer, Filter: rc.Filter, Pool: row.Pool, Site: row.Site, Campaign: row.Message.Campaign, Priority: row.Message.Priority.String(), State: "pending", Attempts: row.Attempts, Next: row.Next, Reason: row.Reason, Accepted: row.Message.Accepted}
 		if row.State == spool.Held {
 			v.State = "held"
 		}
@@ -239,19 +248,39 @@ func (a *App) queueAct(r *http.Request) (any, error) {
 	return Done{Changed: n}, err
 }
 
-// view shows an incident, with the reports about its path counted.
-func (a *App) view(ctx context.Context, s *ledger.IncidentState) IncidentView {
+// incidents shows the incidents. The reports are read once for all of them.
+func (a *App) incidents(ctx context.Context, all bool) []IncidentView {
+	out := []IncidentView{}
+	var rs []ledger.Reported
+	for i, s := range a.book.List(all) {
+		if i == 0 {
+			rs = a.reports(ctx)
+		}
+		out = append(out, a.view(s, rs))
+	}
+	return out
+}
+
+// reports gives the reports that were judged; a ledger that cannot tell gives none.
+func (a *App) reports(ctx context.Context) []ledger.Reported {
+	rs, err := a.ledger.Reports(ctx, time.Time{}, time.Time{})
+	if err != nil {
+		a.log.Warn("reports not counted", "err", err)
+	}
+	return rs
+}
+
+// view shows an incident, with those of some reports counted that are about its path.
+func (a *App) view(s *ledger.IncidentState, rs []ledger.Reported) IncidentView {
 	o := &s.Opening
 	v := IncidentView{ID: s.ID, State: s.State, Trigger: o.Trigger, Path: o.Path, Peer: o.Peer, Policy: o.Policy, Pool: o.Pool, Source: o.Source,
 		Opened: o.Time, Changed: s.Changed, Contain: s.Contain}
 	if !o.Message.IsZero() {
 		v.Message = o.Message.String()
 	}
-	if rs, err := a.ledger.Reports(ctx, time.Time{}, time.Time{}); err == nil {
-		for i := range rs {
-			if incident.Concerns(s, &rs[i]) {
-				v.Reports++
-			}
+	for i := range rs {
+		if incident.Concerns(s, &rs[i]) {
+			v.Reports++
 		}
 	}
 	for i, step := range incident.Steps(s) {
@@ -342,7 +371,7 @@ func (a *App) release(ctx context.Context, id string, req IncidentAction) (*ledg
 
 // detail is a view with what the incident holds counted, which looks through the queue.
 func (a *App) detail(ctx context.Context, s *ledger.IncidentState) IncidentView {
-	v := a.view(ctx, s)
+	v := a.view(s, a.reports(ctx))
 	v.Held = a.held(s)
 	return v
 }

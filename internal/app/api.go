@@ -25,6 +25,20 @@ type (
 		Waiting   int       `json:"waiting"`
 		Held      int       `json:"held"`
 		Incidents int       `json:"incidents"`
+
+		LogFiles []LogStatus `json:"log_files,omitempty"`
+		Warnings []string    `json:"warnings"` // what soon, or at once, needs a hand
+	}
+
+	// LogStatus is how one log file fares.
+	LogStatus struct {
+		Name   string `json:"name"`
+		Format string `json:"format"`
+		Path   string `json:"path"`
+		Events uint64 `json:"events"`          // seen since it was new
+		Behind int64  `json:"behind"`          // octets of the spool's log, bodies included
+		Gaps   int    `json:"gaps"`            // since the start
+		Error  string `json:"error,omitempty"` // why nothing is written at the moment
 	}
 
 	// QueueRow is one recipient that is not done with.
@@ -38,6 +52,9 @@ type (
 		Customer  string    `json:"customer,omitempty"`
 		Filter    string    `json:"filter,omitempty"`
 		Pool      string    `json:"pool,omitempty"`
+		Site      string    `json:"site,omitempty"`
+		Campaign  string    `json:"campaign,omitempty"`
+		Priority  string    `json:"priority,omitempty"`
 		State     string    `json:"state"`
 		Attempts  int       `json:"attempts"`
 		Next      time.Time `json:"next,omitzero"`
@@ -54,6 +71,44 @@ type (
 		Incident string `json:"incident,omitempty"`
 		State    string `json:"state,omitempty"`
 		Limit    int    `json:"limit,omitempty"`
+		Site     string `json:"site,omitempty"`
+		Provider string `json:"provider,omitempty"`
+		Campaign string `json:"campaign,omitempty"`
+		Held     string `json:"held,omitempty"` // the beginning of the reason why
+	}
+
+	// QueueOrder asks for a suspension, its end, or a rebinding.
+	QueueOrder struct {
+		QueueSelect
+		Order int           `json:"order,omitempty"` // of resume: the number of one suspension
+		All   bool          `json:"all,omitempty"`   // of resume: every one
+		For   time.Duration `json:"for,omitempty"`   // of suspend: nanoseconds; 0 is until it is resumed
+		To    string        `json:"to,omitempty"`    // of rebind: the pool
+		By    string        `json:"by"`
+		Note  string        `json:"note,omitempty"`
+	}
+
+	// OrderView is a suspension in force.
+	OrderView struct {
+		Order int       `json:"order"`
+		Scope string    `json:"scope"`
+		From  time.Time `json:"from"`
+		Until time.Time `json:"until,omitzero"`
+		By    string    `json:"by"`
+		Note  string    `json:"note,omitempty"`
+	}
+
+	// SiteView is what there is for one site by one pool.
+	SiteView struct {
+		Site        string    `json:"site"`
+		Provider    string    `json:"provider,omitempty"`
+		Pool        string    `json:"pool"`
+		Ready       int       `json:"ready"`
+		Suspended   int       `json:"suspended"`
+		Connections int       `json:"connections"`
+		Idle        int       `json:"idle"`
+		Until       time.Time `json:"until,omitzero"` // nothing is tried before
+		Last        string    `json:"last,omitempty"` // the last failure to connect
 	}
 
 	// QueueAction is an operator's act on the queue.

@@ -12,8 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +50,8 @@ type Options struct {
 	Config *config.Config
 	Log    *slog.Logger
 	Now    func() time.Time
+	After  func(time.Duration) <-chan time.Time // time.After where nil: until a report is judged again
+	Disk   spool.FS                             // of the spool; the state folder's where nil
 	Random io.Reader
 	By     string // who started it, for the ledger
 	// Elsewhere sends every outgoing connection to another address, for rehearsals on
@@ -71,15 +73,17 @@ type App struct {
 	since   time.Time // the ledger's first day
 	current atomic.Pointer[generation]
 
-	spool    *spool.Spool
-	ledger   *ledger.Ledger
-	resolver *egress.Resolver
-	book     *incident.Book
-	queue    *queue.Queue
-	shaping  *shaping.Shaping
-	gateway  *gateway.Gateway
-	intake   *intake
-	metrics  *metrics
+	spool       *spool.Spool
+	ledger      *ledger.Ledger
+	journals    *journals
+	resolver    *egress.Resolver
+	book        *incident.Book
+	queue       *queue.Queue
+	shaping     *shaping.Shaping
+	gateway     *gateway.Gateway
+	intake      *intake
+	suppression *suppression
+	metrics     *metrics
 
 	reload  sync.Mutex
 	stack   []closer
@@ -98,6 +102,9 @@ func (systemClock) After(d time.Duration) <-chan time.Time { return time.After(d
 func New(ctx context.Context, o Options) (*App, error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.After == nil {
+		o.After = time.After
 	}
 	if o.Random == nil {
 		o.Random = rand.Reader
@@ -158,14 +165,16 @@ func (a *App) wire(ctx context.Context) error {
 	if err := a.missedTrips(ctx); err != nil {
 		return err
 	}
-	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a))
+	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals))
+	a.metrics.stores(a)
 	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
 }
 
 // openStores opens spool and ledger and sets the one to follow the other.
 func (a *App) openStores(ctx context.Context, state string) error {
-	sp, rec, err := spool.Open(ctx, spool.Options{Dir: filepath.Join(state, "spool"), Log: a.log})
+	sp, rec, err := spool.Open(ctx, spool.Options{Dir: filepath.Join(state, "spool"), FS: a.o.Disk, Log: a.log, Failed: a.spoolFailed,
+		Synced: func(took time.Duration) { a.metrics.sync.Observe(took.Seconds()) }})
 	if err != nil {
 		return err
 	}
@@ -178,10 +187,20 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	}
 	a.ledger = l
 	a.push("ledger", func(context.Context) error { return l.Close() })
+	if err := a.openSuppression(state); err != nil {
+		return err
+	}
+	a.journals = newJournals(a, sp)
+	a.push("log files that did not start", func(context.Context) error { a.journals.close(); return nil })
+	for _, f := range a.o.Config.LogFiles {
+		if _, err := a.journals.open(f); err != nil {
+			return err
+		}
+	}
 	follow, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		err := l.Follow(follow, source{sp, a.metrics})
+		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics}, a.suppression})
 		done <- err
 		if follow.Err() == nil {
 			a.failed <- fmt.Errorf("ledger no longer follows the spool: %w", err)
@@ -202,22 +221,37 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	if err != nil {
 		return err
 	}
-	sp.Forget(pos)
+	a.journals.indexed(pos)
+	for _, r := range a.journals.all() {
+		r.start()
+	}
+	a.push("log files", func(ctx context.Context) error {
+		if len(a.journals.all()) == 0 {
+			return nil
+		}
+		_, err := sp.Commit(ctx, &spool.Batch{}) // what was promised before it is durable then, and is written
+		a.journals.close()
+		return err
+	})
 	return nil
 }
 
 // source counts events on their way into the ledger.
 type source struct {
 	*spool.Spool
-	metrics *metrics
+	journals *journals
+	metrics  *metrics
 }
+
+// Forget implements ledger.Source: the log files have a say.
+func (s source) Forget(upto uint64) { s.journals.indexed(upto) }
 
 // Read implements ledger.Source.
 func (s source) Read(ctx context.Context, from uint64, most int) ([][]byte, uint64, error) {
 	events, next, err := s.Spool.Read(ctx, from, most)
 	for _, e := range events {
 		if len(e) > 0 {
-			s.metrics.events.WithLabelValues(ledger.Kind(e[0]).String()).Inc()
+			s.metrics.event(e[0])
 		}
 	}
 	return events, next, err
@@ -246,13 +280,14 @@ func (a *App) wireMail(cfg *config.Config, acts []ledger.Admin) {
 	}
 	transport := &egress.Transport{Resolver: a.resolver, Port: cfg.Node.SMTPPort, Hostname: cfg.Node.Hostname,
 		TLS: &tls.Config{MinVersion: tls.VersionTLS10, InsecureSkipVerify: true}, // opportunistic: any TLS is better than none (RFC 7435)
-		Own: func(ap netip.AddrPort) bool { return own[ap] }, Elsewhere: a.o.Elsewhere}
+		Now: a.o.Now, Own: func(ap netip.AddrPort) bool { return own[ap] }, Elsewhere: a.o.Elsewhere}
 	ring := func() *stamp.Ring { return a.now().ring }
 	a.intake = newIntake(a)
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },
-		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts)})
-	a.gateway = gateway.New(gateway.Options{Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
-		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})
+		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts), Shaper: a.shaping,
+		Suppressed: a.suppression.withholds, Suppress: a.suppression.byRule, Classify: a.suppression.classify})
+	a.gateway = gateway.New(gateway.Options{Meter: a.metrics, Sound: a.spool.Err, Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
+		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Suppressed: a.suppression.refuses, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})
 }
 
 // caughtUp looks up only after the ledger has seen everything committed so far: what
@@ -418,12 +453,17 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	if err != nil {
 		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
 	}
+	if err := a.journals.apply(cfg.LogFiles); err != nil {
+		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
+	}
 	e := &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: req.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: req.Reason}
 	if err := a.commitEvents(ctx, e); err != nil {
 		return nil, fmt.Errorf("reload %s: %w; the running policy stays", path, err)
 	}
 	a.current.Store(g)
 	a.shaping.Load(g.shaping)
+	a.queue.Reconsider()
+	a.suppression.list.KeepHashesOnly(cfg.Suppression.Hashed)
 	a.logProof(cfg, proved)
 	a.log.Info("policy loaded", "policy", cfg.Version, "filters", len(cfg.Program.Filters), "by", req.By, "reason", req.Reason)
 	out := &Reloaded{Policy: cfg.Version, Filters: len(cfg.Program.Filters)}

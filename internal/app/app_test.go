@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -26,6 +27,7 @@ import (
 	"postern.dev/postern/internal/lab"
 	"postern.dev/postern/internal/message"
 	"postern.dev/postern/internal/smtp"
+	"postern.dev/postern/internal/spool"
 )
 
 // world is a lab with two providers and a node of ours in it.
@@ -40,6 +42,10 @@ type world struct {
 	inject   string
 	node     *app.App
 	client   *app.Client
+	disk     spool.FS                             // of the spool; nil is the state folder
+	after    func(time.Duration) <-chan time.Time // nil is the real one
+	now      func() time.Time                     // nil is the real one
+	log      *slog.Logger
 }
 
 const head = `
@@ -94,7 +100,13 @@ filter "drop" {
 // newWorld makes the lab; more is what the configuration says besides its head.
 func newWorld(t *testing.T, more string) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir()}
+	return newWorldWith(t, more, &world{})
+}
+
+// newWorldWith makes one whose node has another disk, clock or log.
+func newWorldWith(t *testing.T, more string, w *world) *world {
+	t.Helper()
+	w.t, w.dir = t, t.TempDir()
 	var err error
 	if w.lab, err = lab.New(lab.Options{Seed: 1}); err != nil {
 		t.Fatal(err)
@@ -106,7 +118,9 @@ func newWorld(t *testing.T, more string) *world {
 	if w.other, err = w.lab.AddProvider("other", []string{"other.example", "news.acme.example"}, message.ProfileYahoo, lab.Behaviour{}); err != nil {
 		t.Fatal(err)
 	}
-	w.internet, w.inject = free(t), free(t)
+	for w.internet, w.inject = free(t), free(t); w.internet == w.inject; {
+		w.inject = free(t)
+	}
 	w.file = filepath.Join(w.dir, "postern.hcl")
 	w.write(more)
 	w.start()
@@ -134,11 +148,11 @@ func (w *world) write(more string) {
 
 func (w *world) start() {
 	w.t.Helper()
-	cfg, ds := config.Load(w.file, config.Options{})
+	cfg, ds := config.Load(w.file, config.Options{Now: w.now})
 	if ds.HasErrors() {
 		w.t.Fatal(ds[0].Error())
 	}
-	n, err := app.New(context.Background(), app.Options{Path: w.file, Config: cfg, By: "test"})
+	n, err := app.New(context.Background(), app.Options{Path: w.file, Config: cfg, By: "test", Disk: w.disk, After: w.after, Now: w.now, Log: w.log})
 	if err != nil {
 		w.t.Fatal(err)
 	}

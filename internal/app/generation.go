@@ -42,9 +42,13 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	if err != nil {
 		return nil, err
 	}
+	signing, err := newSigning(&cfg.Signing)
+	if err != nil {
+		return nil, err
+	}
 	g := &generation{cfg: cfg, proof: proved, ring: ring, certs: certs}
 	g.gateway = &gateway.Generation{
-		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program,
+		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program, Signing: signing,
 		CustomerOf:     func(user string) string { return cfg.Users[user].Customer },
 		CampaignHeader: cfg.Node.CampaignHeader, PriorityHeader: cfg.Node.PriorityHeader, Priority: priorities(cfg),
 	}
@@ -80,6 +84,7 @@ func routing(cfg *config.Config) *queue.Routing {
 		Hostname: cfg.Node.Hostname, ReturnPath: cfg.Node.ReturnPath, Postmaster: cfg.Node.Postmaster,
 		Pools: map[string][]queue.Source{}, DefaultPool: cfg.Node.DefaultPool, Inside: map[string]netip.AddrPort{}, InsideFor: p.InsideFor,
 		Retry:   queue.Retry(cfg.Retry),
+		TLS:     securities(cfg),
 		Limits:  queue.Limits{Connections: cfg.Egress.Connections, PerSite: cfg.Egress.PerSite, Messages: cfg.Egress.Messages, Idle: cfg.Egress.Idle},
 		Observe: cfg.Guard == config.GuardObserve,
 		Relays: func(o policy.Origin, rcpt policy.Address, inside string) bool {

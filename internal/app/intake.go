@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+	"time"
 
 	"postern.dev/postern/internal/gateway"
 	"postern.dev/postern/internal/ledger"
@@ -34,6 +35,7 @@ type intake struct {
 
 	mu      sync.Mutex
 	waiting []smtp.ID
+	failed  map[smtp.ID]int // how often a report could not be judged
 	wake    chan struct{}
 
 	judged   int           // since the start
@@ -41,7 +43,7 @@ type intake struct {
 }
 
 func newIntake(a *App) *intake {
-	in := &intake{app: a, wake: make(chan struct{}, 1)}
+	in := &intake{app: a, wake: make(chan struct{}, 1), failed: map[smtp.ID]int{}}
 	in.ctx, in.cancel = context.WithCancel(context.Background())
 	return in
 }
@@ -100,10 +102,41 @@ func (in *intake) loop() {
 			return
 		}
 		if err := in.read(in.ctx, id); err != nil && in.ctx.Err() == nil {
-			// It stays in the spool and is tried again at the next start.
-			in.app.log.Error("report not judged", "id", id.String(), "err", err)
+			in.later(id, err)
+		} else {
+			delete(in.failed, id)
 		}
 	}
+}
+
+// Bounds of the time between two attempts to judge a report. It doubles from the one to
+// the other.
+const (
+	firstRetry = time.Second
+	lastRetry  = 10 * time.Minute
+)
+
+// backOff is how long a report waits that could not be judged so many times.
+func backOff(failures int) time.Duration {
+	return min(firstRetry<<min(failures-1, 16), lastRetry)
+}
+
+// later tries a report again after a while. It stays in the spool until its verdict is
+// durable, so a restart in between costs nothing. The others go on meanwhile.
+func (in *intake) later(id smtp.ID, cause error) {
+	in.failed[id]++
+	wait := backOff(in.failed[id])
+	in.app.log.Error("report not judged", "id", id.String(), "err", cause, "again_in", wait)
+	after := in.app.o.After(wait)
+	in.wg.Add(1)
+	go func() {
+		defer in.wg.Done()
+		select {
+		case <-after:
+			in.push(id)
+		case <-in.ctx.Done():
+		}
+	}()
 }
 
 // read judges one report and settles it together with its verdict.
@@ -165,6 +198,7 @@ func (in *intake) settle(ctx context.Context, m *spool.Message, i int, v *report
 	if opened {
 		a.log.Error("incident opened", "incident", s.ID, "trigger", v.Kind, "listener", v.Path.Listener, "filter", v.Path.Filter, "peer", v.Peer.String(), "policy", v.Policy)
 	}
+	a.suppression.ofReport(v, m.ID)
 	pos, err := a.spool.Commit(ctx, &spool.Batch{
 		Changes: []spool.Change{{ID: m.ID, Recipient: i, State: spool.Settled}},
 		Events:  [][]byte{ledger.Encode(v.Event(m.ID, a.o.Now()))},

@@ -57,6 +57,9 @@ func (a *App) logProof(cfg *config.Config, o *proof.Outcome) {
 			a.log.Warn("finding waived", "code", f.Code, "filter", f.Filter, "at", f.Pos.String(), "finding", f.Message, "until", w.Until, "reason", w.Reason, "waiver", w.Pos.String())
 		}
 	}
+	for _, s := range expiring(cfg.Waivers, a.o.Now()) {
+		a.log.Warn(s)
+	}
 	for _, w := range o.Idle(cfg.Waivers) {
 		a.log.Warn("waiver covers nothing and can go", "code", w.Code, "filter", w.Filter, "until", w.Until, "waiver", w.Pos.String())
 	}
@@ -68,18 +71,21 @@ type proofMetrics struct {
 	app    *App
 	status *prometheus.Desc
 	expiry *prometheus.Desc
+	soon   *prometheus.Desc
 }
 
 func newProofMetrics(a *App) *proofMetrics {
 	return &proofMetrics{app: a,
 		status: prometheus.NewDesc("postern_policy_proof_status", "What the prover says of the running policy, with waivers that have not ended: 1 for the status that it has.", []string{"status"}, nil),
-		expiry: prometheus.NewDesc("postern_waiver_expiry_seconds", "When a waiver of the running policy ends, in seconds since 1970.", []string{"code", "filter"}, nil)}
+		expiry: prometheus.NewDesc("postern_waiver_expiry_seconds", "When a waiver of the running policy ends, in seconds since 1970.", []string{"code", "filter"}, nil),
+		soon:   prometheus.NewDesc("postern_policy_waivers_ending", "Waivers of the running policy that end within 7 days or have ended: after it the configuration does not load.", nil, nil)}
 }
 
 // Describe implements prometheus.Collector.
 func (m *proofMetrics) Describe(out chan<- *prometheus.Desc) {
 	out <- m.status
 	out <- m.expiry
+	out <- m.soon
 }
 
 // Collect implements prometheus.Collector.
@@ -93,6 +99,7 @@ func (m *proofMetrics) Collect(out chan<- prometheus.Metric) {
 		}
 		out <- prometheus.MustNewConstMetric(m.status, prometheus.GaugeValue, value, string(s))
 	}
+	out <- prometheus.MustNewConstMetric(m.soon, prometheus.GaugeValue, float64(len(expiring(g.cfg.Waivers, m.app.o.Now()))))
 	for i := range g.cfg.Waivers {
 		w := &g.cfg.Waivers[i]
 		out <- prometheus.MustNewConstMetric(m.expiry, prometheus.GaugeValue, float64(w.Until.Unix()), string(w.Code), w.Filter)

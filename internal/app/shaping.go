@@ -245,6 +245,7 @@ func (a *App) shapingSuspend(r *http.Request) (any, error) {
 		_, _ = a.shaping.Undo(act.ID, now)
 		return nil, err
 	}
+	a.queue.Reconsider()
 	a.log.Warn("shaping changed", "action", act.ID, "by", act.By, "does", act.Kind, "binds", binds(&act), "note", safe(act.Reason))
 	return shapingView(&act), nil
 }
@@ -264,6 +265,7 @@ func (a *App) shapingUndo(r *http.Request) (any, error) {
 	if err := a.commitEvents(r.Context(), e); err != nil {
 		return nil, err
 	}
+	a.queue.Reconsider()
 	a.log.Info("shaping undone", "action", act.ID, "by", req.By, "binds", binds(&act))
 	v := shapingView(&act)
 	v.Undone, v.UndoneBy = now, req.By

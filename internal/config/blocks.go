@@ -17,7 +17,7 @@ import (
 )
 
 func nodeAttributes() []string {
-	return []string{"hostname", "state", "admin", "admin_public", "socket", "resolver", "smtp_port", "postmaster", "return_path", "keys", "default_pool", "log", "log_level", "campaign_header", "priority_header"}
+	return []string{"hostname", "state", "admin", "admin_public", "socket", "resolver", "smtp_port", "postmaster", "return_path", "keys", "default_pool", "log", "log_level", "campaign_header", "priority_header", "dkim"}
 }
 
 func (l *loader) node(hb *hclsyntax.Block) {
@@ -33,6 +33,7 @@ func (l *loader) node(hb *hclsyntax.Block) {
 	n.SMTPPort = b.count("smtp_port", 25, 1, 65535)
 	n.DefaultPool = b.str("default_pool", "")
 	n.CampaignHeader, n.PriorityHeader = b.field("campaign_header"), b.field("priority_header")
+	l.cfg.Signing.Node = l.dkimNames(b)
 	n.LogFormat = b.oneOf("log", "text", "text", "json")
 	n.LogLevel = b.oneOf("log_level", "info", "debug", "info", "warn", "error")
 	n.Postmaster = smtp.Path{Local: "postmaster", Domain: n.Hostname}
@@ -187,17 +188,25 @@ func defaultRetry() Retry {
 }
 
 func (l *loader) customer(hb *hclsyntax.Block) {
-	b := l.openBlock(hb, []string{"networks", "senders", "users", "pool", "priority"}, nil)
+	b := l.openBlock(hb, []string{"networks", "senders", "users", "pool", "priority", "dkim", "suppression"}, nil)
 	c := policy.CustomerDef{Pos: position(hb.DefRange()), Name: b.label, Networks: b.prefixes("networks"), Senders: b.patterns("senders")}
 	if a := b.attr("pool"); a != nil {
 		c.Pool, _ = b.pool(a.Expr)
 		l.poolRefs = append(l.poolRefs, item{c.Pool, a.Expr.Range()})
 	}
+	l.sign(&l.cfg.Signing.Customers, b)
 	if p := b.priority(); p != "" {
 		if l.cfg.Urgency == nil {
 			l.cfg.Urgency = map[string]string{}
 		}
 		l.cfg.Urgency[b.label] = p
+	}
+	l.sign(&l.cfg.Signing.Customers, b)
+	if b.attr("suppression") != nil {
+		if l.cfg.Suppression.Customers == nil {
+			l.cfg.Suppression.Customers = map[string]SuppressionMode{}
+		}
+		l.cfg.Suppression.Customers[b.label] = b.suppression()
 	}
 	if a := b.attr("users"); a != nil {
 		c.Users = b.users(a.Expr)
@@ -209,6 +218,11 @@ func (l *loader) customer(hb *hclsyntax.Block) {
 		l.warn(hb.DefRange(), fmt.Sprintf("customer %q may send from any domain", b.label), `senders = ["its.domain"]`)
 	}
 	l.topology.Customers = append(l.topology.Customers, c)
+}
+
+func (b *block) suppression() SuppressionMode {
+	modes := []string{string(SuppressionRefuse), string(SuppressionBounce), string(SuppressionOff)}
+	return SuppressionMode(b.oneOf("suppression", modes[0], modes...))
 }
 
 // users reads { name = "verifier", ... }.
@@ -285,9 +299,10 @@ func (l *loader) provider(hb *hclsyntax.Block) {
 const maxSources = 65536
 
 func (l *loader) pool(hb *hclsyntax.Block) {
-	b := l.openBlock(hb, []string{"sources", "weights"}, nil)
+	b := l.openBlock(hb, []string{"sources", "weights", "dkim"}, nil)
 	b.require("sources")
 	p := policy.Pool{Pos: position(hb.DefRange()), Name: b.label}
+	l.sign(&l.cfg.Signing.Pools, b)
 	for _, it := range b.strs("sources") {
 		as, err := sources(it.text)
 		if err != nil {

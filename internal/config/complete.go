@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 
 	"postern.dev/postern/internal/policy"
 )
@@ -17,10 +18,16 @@ func (l *loader) complete() {
 	if l.cfg.Retry == (Retry{}) {
 		l.cfg.Retry = defaultRetry()
 	}
+	if l.cfg.Suppression.Mode == "" {
+		l.cfg.Suppression.Mode = SuppressionRefuse
+	}
 	l.pools()
 	l.networks()
 	l.doors()
+	l.postmasters()
+	l.providers()
 	l.waivedFilters()
+	l.signing()
 }
 
 func (l *loader) poolNames() (names []string) {
@@ -94,6 +101,52 @@ func (l *loader) doors() {
 			l.warn(l.single["node"], fmt.Sprintf("return_path %q is not accepted: no bounce can come back", rp), fmt.Sprintf("accept = [%q]", rp))
 		}
 	}
+}
+
+// postmasters lists the addresses at which strangers reach the postmaster: at the
+// node's own name, and at each accepted domain that has no inside host to answer for it.
+func (l *loader) postmasters() {
+	t, n := &l.topology, &l.cfg.Node
+	if n.Hostname == "" {
+		return
+	}
+	to, err := policy.Normalise(n.Postmaster)
+	if err != nil {
+		l.add(l.single["node"], fmt.Sprintf("postmaster: %q is not an address", n.Postmaster), "local@domain")
+		return
+	}
+	t.Postmaster = to
+	domains := []string{n.Hostname}
+	for _, p := range t.Accept {
+		if p.Kind == policy.MatchDomain {
+			domains = append(domains, p.Domain)
+		}
+	}
+	for _, d := range domains {
+		if a := (policy.Address{Local: "postmaster", Domain: d}); l.insideOf(a) == nil && !slices.Contains(t.Postmasters, a) {
+			t.Postmasters = append(t.Postmasters, a)
+		}
+	}
+	h := l.insideOf(to)
+	switch {
+	case slices.Contains(t.Postmasters, to), slices.Contains(t.Sinks, to):
+	case h == nil:
+		l.warn(l.single["node"], fmt.Sprintf("postmaster %s is at no inside host: what strangers write to it is held in the queue", to), fmt.Sprintf("inside \"NAME\" { domains = [%q] ... }, or sinks = [%q]", to.Domain, to))
+	case h.Resends:
+		l.warn(l.single["node"], fmt.Sprintf("postmaster %s is at inside host %q, which sends on: what strangers write to it is held in the queue", to, h.Name), "let a host with resends = false take it")
+	}
+}
+
+// insideOf gives the inside host for an address, nil where there is none.
+func (l *loader) insideOf(a policy.Address) *policy.InsideHost {
+	for i := range l.topology.Inside {
+		for _, p := range l.topology.Inside[i].Domains {
+			if p.Match(a) {
+				return &l.topology.Inside[i]
+			}
+		}
+	}
+	return nil
 }
 
 // build makes the program. Its problems come last, for they rest on the rest.

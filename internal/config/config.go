@@ -11,21 +11,25 @@ import (
 
 // Config is a configuration that has been read and found sound.
 type Config struct {
-	Node      Node
-	Listeners []Listener
-	Program   *policy.Program
-	Guard     Guard
-	Waivers   []Waiver
-	Retry     Retry
-	Egress    Egress
-	Weights   map[string]map[netip.Addr]int // of a pool's sources, by pool; 0 is not used, and what is missing weighs 1
-	Urgency   map[string]string             // of customers: high, bulk
-	Providers []Provider
-	Shaping   *shaping.Rules // the shipped ones and the file's, merged
-	Users     map[string]User
-	Version   string            // first 12 hexadecimal digits of the SHA-256 over all files
-	Files     []string          // in the order in which they were read
-	Sources   map[string][]byte // by file
+	Node        Node
+	Listeners   []Listener
+	Program     *policy.Program
+	Guard       Guard
+	Waivers     []Waiver
+	Suppression Suppression
+	Retry       Retry
+	Egress      Egress
+	Weights     map[string]map[netip.Addr]int // of a pool's sources, by pool; 0 is not used, and what is missing weighs 1
+	Urgency     map[string]string             // of customers: high, bulk
+	Providers   []Provider
+	Shaping     *shaping.Rules // the shipped ones and the file's, merged
+	Users       map[string]User
+	LogFiles    []LogFile
+	Signing     Signing
+	TLSPolicies []TLSPolicy
+	Version     string            // first 12 hexadecimal digits of the SHA-256 over all files
+	Files       []string          // in the order in which they were read
+	Sources     map[string][]byte // by file
 }
 
 // Topology is the program's.
@@ -79,6 +83,32 @@ const (
 	GuardHold    Guard = "hold"
 	GuardObserve Guard = "observe"
 )
+
+// SuppressionMode says what becomes of a customer's mail to an address on the suppression
+// list.
+type SuppressionMode string
+
+// The modes.
+const (
+	SuppressionRefuse SuppressionMode = "refuse"            // refused at RCPT; what slipped through bounces at hand-off
+	SuppressionBounce SuppressionMode = "accept-and-bounce" // taken, and a DSN at hand-off
+	SuppressionOff    SuppressionMode = "off"               // delivered like other mail; the list still grows
+)
+
+// Suppression says how the suppression list is used.
+type Suppression struct {
+	Mode      SuppressionMode
+	Customers map[string]SuppressionMode // of those that have a mode of their own
+	Hashed    bool                       // new entries keep the hash of the address only
+}
+
+// Of gives a customer's mode.
+func (s *Suppression) Of(customer string) SuppressionMode {
+	if m, own := s.Customers[customer]; own {
+		return m
+	}
+	return s.Mode
+}
 
 // Retry is the schedule of delivery attempts.
 type Retry struct {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,26 @@ func TestExamples(t *testing.T) {
 				t.Fatal(b.String())
 			}
 		})
+	}
+}
+
+// TestPublicMailboxes warns of a provider whose own users could forge complaints, and
+// loads all the same.
+func TestPublicMailboxes(t *testing.T) {
+	src, err := os.ReadFile("../../examples/small/postern.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for domain, want := range map[string]bool{"Outlook.com.": true, "hotmail.com": true, "arf.mail.yahoo.com": false, "fbl.outlook.com": false} {
+		text := append(slices.Clone(src), []byte("\nprovider \"p\" { domains = [\""+domain+"\"] }\n")...)
+		cfg, ds := config.Load("x.hcl", config.Options{ReadFile: func(string) ([]byte, error) { return text, nil }})
+		got := false
+		for i := range ds {
+			got = got || ds[i].Warning && strings.Contains(ds[i].Message, "anybody can have a mailbox")
+		}
+		if cfg == nil || got != want {
+			t.Errorf("%s: warned %v, %v", domain, got, ds)
+		}
 	}
 }
 

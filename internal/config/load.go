@@ -52,6 +52,7 @@ type loader struct {
 	names    map[string]hcl.Range // "listener internet" -> where
 	single   map[string]hcl.Range // attributes and blocks that may stand once over all files
 	poolRefs []item
+	dkimRefs []item // keys that customers, pools and the node name
 	waived   []item // names of the filters that waivers are for
 	defaults *block
 	pending  []*hclsyntax.Block // listeners, read when the default limits are known
@@ -160,11 +161,11 @@ func cause(err error) string {
 }
 
 func topAttributes() []string {
-	return []string{"include", "accept", "reports", "sinks", "guard"}
+	return []string{"include", "accept", "reports", "sinks", "guard", "suppression", "suppression_addresses"}
 }
 
 func topBlocks() []string {
-	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive",
+	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive", "log_file", "dkim", "tls_policy",
 		"shaping", "destination", "rule", "warmup"}
 }
 
@@ -179,6 +180,12 @@ func (l *loader) top(body *hclsyntax.Body, name string) {
 	l.topology.Accept = append(l.topology.Accept, b.patterns("accept")...)
 	l.topology.Reports = append(l.topology.Reports, b.addresses("reports")...)
 	l.topology.Sinks = append(l.topology.Sinks, b.addresses("sinks")...)
+	if b.attr("suppression") != nil {
+		l.cfg.Suppression.Mode = b.suppression()
+	}
+	if b.attr("suppression_addresses") != nil {
+		l.cfg.Suppression.Hashed = b.oneOf("suppression_addresses", "plain", "plain", "hashed") == "hashed"
+	}
 	if b.attr("guard") != nil {
 		l.cfg.Guard = Guard(b.oneOf("guard", "hold", "hold", "observe"))
 	}
@@ -199,7 +206,7 @@ func (l *loader) once(name string, where hcl.Range) bool {
 }
 
 func (l *loader) block(hb *hclsyntax.Block) {
-	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true,
+	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true, "log_file": true, "dkim": true, "tls_policy": true,
 		"destination": true, "rule": true, "warmup": true}
 	if !has(topBlocks(), hb.Type) {
 		return
@@ -241,6 +248,12 @@ func (l *loader) block(hb *hclsyntax.Block) {
 		l.assert(hb)
 	case "waive":
 		l.waive(hb)
+	case "dkim":
+		l.dkim(hb)
+	case "tls_policy":
+		l.tlsPolicy(hb)
+	case "log_file":
+		l.logFile(hb)
 	default:
 		l.shapingBlock(hb)
 	}
@@ -300,7 +313,7 @@ func (l *loader) include(b *block, dir string) {
 func Names() []string {
 	var all []string
 	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(), waiverAttributes(),
-		shapingAttributes(), destinationAttributes(), shapeLimitAttributes(), ruleAttributes(), warmupAttributes(),
+		shapingAttributes(), destinationAttributes(), shapeLimitAttributes(), ruleAttributes(), warmupAttributes(), logFileAttributes(), dkimAttributes(), tlsPolicyAttributes(),
 		{"address", "addresses", "from", "auth", "proxy_from", "networks", "senders", "users", "pool", "domains", "resends", "sources", "always",
 			"first", "factor", "max", "jitter", "expire", "delay_notice"}} {
 		all = append(all, list...)

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
+	"postern.dev/postern/internal/bounce"
 	"postern.dev/postern/internal/shaping"
 )
 
@@ -38,12 +39,20 @@ func (l *loader) rule(hb *hclsyntax.Block) {
 		}
 		r.Stages = append(r.Stages, it.text)
 	}
+	if a := b.attr("category"); a != nil {
+		if _, ok := bounce.Parse(r.Category); !ok {
+			var names []string
+			for _, c := range bounce.Categories() {
+				names = append(names, c.String())
+			}
+			l.add(a.Expr.Range(), fmt.Sprintf("unknown category %q", r.Category), oneOfHint(r.Category, names))
+		}
+	}
 	r.After = b.duration("after", 0, leastWait, mostWait)
 	b.effects(&r)
 	r.Threshold = b.threshold(&r)
 	b.sensible(&r)
-	rules := l.shape.rules()
-	rules.Rules = append(rules.Rules, r)
+	l.shape.rules.Rules = append(l.shape.rules.Rules, r)
 }
 
 // sensible notes a rule that would match everything, or do nothing.
@@ -216,7 +225,7 @@ func (b *block) threshold(r *shaping.Rule) (t shaping.Threshold) {
 		b.l.add(a.Expr.Range(), fmt.Sprintf("threshold: %q is not a threshold", s), `replies and a time, as "5/10m": at most 10000 in 168h`)
 		return t
 	}
-	if len(r.Then) == 0 && !b.l.diags.HasErrors() {
+	if len(r.Then) == 0 && (b.attr("then") == nil || r.Fate != shaping.AsReplied || r.Suppress) {
 		b.l.add(a.NameRange, "threshold has nothing to hold back", "it is for throttle, connections, backoff and suspend: bounce(), retry(), elsewhere() and suppress() are about the one recipient")
 	}
 	return shaping.Threshold{Count: rate.Count, Within: rate.Per}
@@ -382,7 +391,7 @@ func (b *block) scope(e *shaping.Effect, name string, what, reach hclsyntax.Expr
 		scopes = []string{"site", "provider", "source"}
 	}
 	if !has(scopes, e.Scope) {
-		hint := oneOfHint(e.Scope, scopes) + ", without quotes"
+		hint := oneOfHint(e.Scope, scopes) + " (a word without quotes)"
 		if has(shaping.Scopes(), e.Scope) {
 			hint = "a throttle binds a site, a provider or a source; backoff and suspend bind the rest too"
 		}
@@ -401,6 +410,6 @@ func (b *block) scope(e *shaping.Effect, name string, what, reach hclsyntax.Expr
 	case place || e.Kind == "throttle":
 		b.l.add(reach.Range(), fmt.Sprintf("%s of a %s reaches no further", name, e.Scope), "")
 	case !has(shaping.Reaches(), e.Within):
-		b.l.add(reach.Range(), fmt.Sprintf("%s: how far does it reach?", name), oneOfHint(e.Within, shaping.Reaches())+", without quotes")
+		b.l.add(reach.Range(), fmt.Sprintf("%s: how far does it reach?", name), oneOfHint(e.Within, shaping.Reaches())+" (a word without quotes)")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -33,23 +34,30 @@ func Shipped() *shaping.Rules {
 
 // shaped gathers what the files say about shaping.
 type shaped struct {
-	ours    shaping.Rules // of the files
-	shipped shaping.Rules
-	reading bool // the shipped file
-	off     []item
+	rules   shaping.Rules
+	off     []item // names of shipped rules
 	refs    []item // names of destinations
 	sources []item // addresses of warm-ups
 	owners  map[string]hcl.Range
 	without bool // the shipped rules are not wanted
 }
 
-// rules is where what is being read belongs.
-func (s *shaped) rules() *shaping.Rules {
-	if s.reading {
-		return &s.shipped
+// readShipped reads the shipped rules as if they were a file. They are a constant, so
+// they are read once, and never changed.
+var readShipped = sync.OnceValues(func() (shaping.Rules, Diagnostics) {
+	l := &loader{sources: map[string][]byte{}, names: map[string]hcl.Range{}, single: map[string]hcl.Range{}}
+	f, ds := hclsyntax.ParseConfig(shippedShaping, ShippedShaping, hcl.InitialPos)
+	l.addHCL(ds)
+	if f != nil && !ds.HasErrors() {
+		for _, hb := range f.Body.(*hclsyntax.Body).Blocks {
+			if len(hb.Labels) == 1 && l.unique(hb) {
+				l.shapingBlock(hb)
+			}
+		}
 	}
-	return &s.ours
-}
+	l.references(&l.shape.rules)
+	return l.shape.rules, l.diags
+})
 
 func shapingAttributes() []string { return []string{"default"} }
 
@@ -103,8 +111,7 @@ func (l *loader) destination(hb *hclsyntax.Block) {
 	if len(d.MX)+len(d.Domains)+len(d.Limits) == 0 && !l.diags.HasErrors() {
 		l.add(hb.DefRange(), fmt.Sprintf("destination %q says nothing", b.label), `mx = [".mail.example"], domains = ["example.com"] or limits { ... }`)
 	}
-	r := l.shape.rules()
-	r.Destinations = append(r.Destinations, d)
+	l.shape.rules.Destinations = append(l.shape.rules.Destinations, d)
 }
 
 // hosts reads names and .suffixes that belong to one destination alone.
@@ -120,7 +127,7 @@ func (b *block) hosts(name string) (out []string) {
 			b.l.add(where, fmt.Sprintf("%q is not a name or .suffix", p.String()), "")
 			continue
 		}
-		key := fmt.Sprint(b.l.shape.reading, " ", name, " ", p.String())
+		key := name + " " + p.String()
 		if first, twice := b.l.shape.owners[key]; twice {
 			b.l.add(where, fmt.Sprintf("%q belongs to a destination already, at %s", p.String(), position(first)), "one destination for one name")
 			continue
@@ -276,8 +283,7 @@ func (l *loader) warmup(hb *hclsyntax.Block) {
 		l.shape.refs = append(l.shape.refs, item{in.label, sub.LabelRanges[0]})
 		w.Destinations[in.label] = in.schedule()
 	}
-	r := l.shape.rules()
-	r.Warmups = append(r.Warmups, w)
+	l.shape.rules.Warmups = append(l.shape.rules.Warmups, w)
 }
 
 // schedule reads messages a day.
@@ -322,24 +328,18 @@ func (b *block) whole(x hclsyntax.Expression, lo, hi int) (int, bool) {
 	return n, true
 }
 
-// shapingComplete reads the shipped rules, puts the files' over them and checks what
-// only the whole shows.
+// shapingComplete puts the files' rules over the shipped ones and checks what only the
+// whole shows.
 func (l *loader) shapingComplete() {
-	s := &l.shape
-	if !s.without {
-		l.readShipped()
+	var base shaping.Rules
+	if !l.shape.without {
+		var ds Diagnostics
+		base, ds = readShipped()
+		l.diags = append(l.diags, ds...)
 	}
-	l.switchedOff()
-	merged := mergeRules(&s.shipped, &s.ours)
-	var names []string
-	for _, d := range merged.Destinations {
-		names = append(names, d.Name)
-	}
-	for _, r := range s.refs {
-		if !has(names, r.text) || r.text == shaping.Everywhere {
-			l.add(r.where, fmt.Sprintf("unknown destination %q", r.text), didYouMean(r.text, names))
-		}
-	}
+	base.Rules = l.switchedOff(base.Rules)
+	merged := mergeRules(&base, &l.shape.rules)
+	l.references(merged)
 	l.warmupSources()
 	if len(merged.Rules) > shaping.MaxRules {
 		l.add(l.beginning(), fmt.Sprintf("%d rules, and %d are the most", len(merged.Rules), shaping.MaxRules), "")
@@ -347,29 +347,23 @@ func (l *loader) shapingComplete() {
 	l.cfg.Shaping = merged
 }
 
-// readShipped reads the rules that come with the program, as if they were a file.
-func (l *loader) readShipped() {
-	f, ds := hclsyntax.ParseConfig(shippedShaping, ShippedShaping, hcl.InitialPos)
-	l.addHCL(ds)
-	if f == nil || ds.HasErrors() {
-		return
+// references checks the names of destinations.
+func (l *loader) references(all *shaping.Rules) {
+	var names []string
+	for _, d := range all.Destinations {
+		names = append(names, d.Name)
 	}
-	names := l.names
-	l.names = map[string]hcl.Range{} // a file may use the same names again
-	l.shape.reading = true
-	for _, hb := range f.Body.(*hclsyntax.Body).Blocks {
-		if len(hb.Labels) == 1 && l.unique(hb) {
-			l.shapingBlock(hb)
+	for _, r := range l.shape.refs {
+		if !has(names, r.text) || r.text == shaping.Everywhere {
+			l.add(r.where, fmt.Sprintf("unknown destination %q", r.text), didYouMean(r.text, names))
 		}
 	}
-	l.shape.reading = false
-	l.names = names
 }
 
-// switchedOff takes out the shipped rules that the files switch off.
-func (l *loader) switchedOff() {
+// switchedOff gives the shipped rules without those that the files switch off.
+func (l *loader) switchedOff(rules []shaping.Rule) []shaping.Rule {
 	var names []string
-	for _, r := range l.shape.shipped.Rules {
+	for _, r := range rules {
 		names = append(names, r.Name)
 	}
 	for _, o := range l.shape.off {
@@ -377,8 +371,9 @@ func (l *loader) switchedOff() {
 			l.add(o.where, fmt.Sprintf("there is no shipped rule %q to switch off", o.text), didYouMean(o.text, names))
 			continue
 		}
-		l.shape.shipped.Rules = slices.DeleteFunc(l.shape.shipped.Rules, func(r shaping.Rule) bool { return r.Name == o.text })
+		rules = slices.DeleteFunc(slices.Clone(rules), func(r shaping.Rule) bool { return r.Name == o.text })
 	}
+	return rules
 }
 
 // warmupSources checks that each address warms up once, and is an address of a pool.

@@ -24,7 +24,12 @@ func newBytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
 func (m *incoming) commit(ctx context.Context) *smtp.Reply {
 	g := m.s.gateway
 	msg := m.message()
-	m.body.SetPrefix(m.prefix(msg))
+	prefix, err := m.prefix(msg)
+	if err != nil {
+		g.o.Log.Error("message not signed", "id", msg.ID.String(), "err", err)
+		return cannotSign()
+	}
+	m.body.SetPrefix(prefix)
 	msg.Size = m.body.Size()
 	batch := &spool.Batch{Message: msg, Body: m.body, Events: [][]byte{ledger.Encode(m.event(msg))}}
 	for i := range msg.Recipients {
@@ -131,6 +136,9 @@ func (m *incoming) state(d *policy.Decision) (spool.State, string) {
 		}
 		return spool.Pending, ""
 	case policy.Hold:
+		if d.Filter == "" {
+			return spool.Held, d.Text
+		}
 		return spool.Held, "filter " + d.Filter + ": " + d.Text
 	case policy.Consume:
 		return spool.Held, spool.ReasonConsume
@@ -182,8 +190,8 @@ func (m *incoming) markOrigin(msg *spool.Message) {
 	}
 }
 
-// prefix makes the trace field and the header as it goes on.
-func (m *incoming) prefix(msg *spool.Message) []byte {
+// prefix makes the trace field and the header as it goes on, signed.
+func (m *incoming) prefix(msg *spool.Message) ([]byte, error) {
 	host := m.s.generation.Hostname
 	if m.customer != "" {
 		if m.head.get("message-id") == "" {
@@ -194,7 +202,12 @@ func (m *incoming) prefix(msg *spool.Message) []byte {
 			m.head.add("Date", msg.Accepted.Format(time.RFC1123Z))
 		}
 	}
-	return m.head.bytes(m.received(msg))
+	m.head.terminate()
+	signatures, err := m.sign(msg)
+	if err != nil {
+		return nil, err
+	}
+	return m.head.bytes(append(signatures[:len(signatures):len(signatures)], m.received(msg)...)), nil
 }
 
 // received makes our trace field (RFC 5321, section 4.4).
@@ -277,6 +290,9 @@ func (m *incoming) event(msg *spool.Message) *ledger.Accepted {
 				e.DKIM = append(e.DKIM, ledger.DKIMHash(b))
 			}
 		}
+	}
+	for _, b := range m.signed {
+		e.DKIM = append(e.DKIM, ledger.DKIMHash(b))
 	}
 	e.Decisions = make([]ledger.Decided, 0, len(m.plan))
 	for i := range m.plan {

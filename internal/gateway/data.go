@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"postern.dev/postern/internal/dkim"
 	"postern.dev/postern/internal/policy"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
@@ -31,6 +32,8 @@ type incoming struct {
 	parent   smtp.ID
 	content  policy.Content
 	plan     []planned
+	hash     *dkim.Body // of the body, nil where nobody signs
+	signed   []string   // b= of our own signatures
 }
 
 // planned is one recipient with what was decided for it.
@@ -44,18 +47,35 @@ type planned struct {
 // Data implements smtp.Session: it reads the message into the spool, asks the policy
 // for each recipient, and answers 250 only after the commit.
 func (s *session) Data(ctx context.Context, r io.Reader) *smtp.Reply {
+	begin := s.gateway.o.Now()
 	m := &incoming{s: s, body: s.gateway.o.Store.NewBody()}
 	defer m.body.Discard()
 	if reply := m.read(r); reply != nil {
+		s.gateway.o.Meter.Refused(storageOr(reply, Unread))
 		return reply
 	}
 	if reply := m.establish(ctx); reply != nil {
+		s.gateway.o.Meter.Refused(storageOr(reply, NoAuth))
 		return reply
 	}
 	if reply := m.decide(); reply != nil {
-		return reply
+		return reply // counted where it was decided
 	}
-	return m.commit(ctx)
+	reply := m.commit(ctx)
+	if reply.Positive() {
+		s.gateway.o.Meter.Accepted(s.gateway.o.Now().Sub(begin))
+	} else {
+		s.gateway.o.Meter.Refused(Storage)
+	}
+	return reply
+}
+
+// storageOr gives the reason of a reply that cannotKeep may have made.
+func storageOr(r *smtp.Reply, other Reason) Reason {
+	if r.Enhanced[1] == 3 && r.Code < 500 {
+		return Storage
+	}
+	return other
 }
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 32<<10) }}
@@ -77,7 +97,8 @@ func (m *incoming) read(r io.Reader) *smtp.Reply {
 		return smtp.NewReply(554, smtp.EnhancedCode{5, 4, 6}, "too many hops, this message is in a loop")
 	}
 	m.head = h
-	w := &watcher{body: m.body}
+	m.hash = m.hashing()
+	w := &watcher{body: m.body, hash: m.hash}
 	if _, err := w.Write(begun); err != nil {
 		return cannotKeep(err)
 	}
@@ -105,12 +126,16 @@ func s8(h *head) bool {
 // watcher writes the body and keeps apart its own failure from the network's.
 type watcher struct {
 	body     *spool.Body
+	hash     *dkim.Body
 	eightBit bool
 	err      error
 }
 
 func (w *watcher) Write(p []byte) (int, error) {
 	w.eightBit = w.eightBit || has8bit(p)
+	if w.hash != nil {
+		_, _ = w.hash.Write(p)
+	}
 	n, err := w.body.Write(p)
 	if err != nil {
 		w.err = err
@@ -197,12 +222,13 @@ func (m *incoming) authenticate(ctx context.Context) error {
 // ones get a DSN; a message of anybody else is refused if one recipient is, since a
 // DSN could go to a forged reverse-path.
 func (m *incoming) decide() *smtp.Reply {
-	m.s.generation.Program.Read(&m.content)
+	facts := m.s.facts(m.origin, m.customer, policy.Address{}, &m.content)
+	m.s.generation.Program.Read(facts)
 	var refused *policy.Decision
 	good := 0
 	m.plan = make([]planned, 0, len(m.s.rcpts))
 	for _, r := range m.s.rcpts {
-		d := m.evaluate(r)
+		d := m.evaluate(r, *facts)
 		if d.Disposition == policy.Refused {
 			refused = &d
 			m.s.noteRefusal(m.origin, m.customer, r.path, d)
@@ -223,15 +249,16 @@ func (m *incoming) decide() *smtp.Reply {
 	return m.limit()
 }
 
-func (m *incoming) evaluate(r recipient) policy.Decision {
+// evaluate asks for one recipient, whichever way it may be read.
+func (m *incoming) evaluate(r recipient, f policy.Facts) policy.Decision {
 	readings := r.readings
 	if m.origin == policy.Customer {
 		readings = readings[:1]
 	}
 	ds := make([]policy.Decision, 0, 1)
 	for _, reading := range readings {
-		f := m.s.facts(m.origin, m.customer, reading, &m.content)
-		d, _ := policy.Eval(m.s.generation.Program, f)
+		f.Rcpt = reading
+		d, _ := policy.Eval(m.s.generation.Program, &f)
 		ds = append(ds, d)
 	}
 	strict := policy.Strictest(ds)
@@ -276,6 +303,7 @@ func (m *incoming) limit() *smtp.Reply {
 	for i := range m.plan {
 		for _, l := range m.plan[i].decision.Effects.Limits {
 			if !m.s.gateway.rates.take(l.Filter, subject, l.Rate, m.s.gateway.o.Now()) {
+				m.s.gateway.o.Meter.Refused(RateLimit)
 				return smtp.NewReply(451, smtp.EnhancedCode{4, 7, 1}, "rate limit reached, try again later")
 			}
 		}

@@ -90,8 +90,19 @@ func newWorld(t testing.TB, filters string) *world {
 	return newWorldLogging(t, filters, nil)
 }
 
+// newWorldMeter makes one that counts, and whose storage may be said to have failed.
+func newWorldMeter(t testing.TB, filters string, m gateway.Meter, sound func() error) *world {
+	t.Helper()
+	return newWorldWith(t, filters, func(o *gateway.Options) { o.Meter, o.Sound = m, sound })
+}
+
 // newWorldLogging makes one that logs to where the test can read it.
 func newWorldLogging(t testing.TB, filters string, log *slog.Logger) *world {
+	t.Helper()
+	return newWorldWith(t, filters, func(o *gateway.Options) { o.Log = log })
+}
+
+func newWorldWith(t testing.TB, filters string, change func(*gateway.Options)) *world {
 	t.Helper()
 	w := &world{t: t, fs: faultfs.New(), now: time.Unix(1.7e9, 0).UTC(), rows: map[smtp.ID]*ledger.Accepted{}}
 	cfg, ds := config.Load("postern.hcl", config.Options{ReadFile: func(string) ([]byte, error) { return []byte(configuration + filters), nil }})
@@ -112,9 +123,11 @@ func newWorldLogging(t testing.TB, filters string, log *slog.Logger) *world {
 		t.Fatal(err)
 	}
 	g := &gateway.Generation{Version: "v1", Hostname: "gw.esp.example", Program: cfg.Program, CustomerOf: func(string) string { return "" }}
-	w.gateway = gateway.New(gateway.Options{Generation: func() *gateway.Generation { return g }, Store: w.spool, Outbound: w, Gate: w, Memory: w,
+	o := gateway.Options{Generation: func() *gateway.Generation { return g }, Store: w.spool, Outbound: w, Gate: w, Memory: w,
 		Ring: func() *stamp.Ring { return w.ring }, Consume: w.consume, Bounce: w.bounce, Authentication: w,
-		Namer: func(context.Context, netip.Addr) string { return w.name }, Now: func() time.Time { return w.now }, Random: random, Log: log})
+		Namer: func(context.Context, netip.Addr) string { return w.name }, Now: func() time.Time { return w.now }, Random: random}
+	change(&o)
+	w.gateway = gateway.New(o)
 	return w
 }
 

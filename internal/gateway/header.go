@@ -232,6 +232,15 @@ func (h *head) bytes(trace []byte) []byte {
 	return append(b, "\r\n"...)
 }
 
+// terminate gives a last line without a CRLF one.
+func (h *head) terminate() {
+	for i := range h.fields {
+		if f := &h.fields[i]; !bytes.HasSuffix(f.raw, []byte("\r\n")) {
+			f.raw = append(f.raw, "\r\n"...)
+		}
+	}
+}
+
 // original gives the octets as they came, for signatures.
 func (h *head) original() []byte { return h.bytes(nil) }
 

@@ -13,6 +13,7 @@ import (
 // session is one client's SMTP session on one listener.
 type session struct {
 	gateway    *Gateway
+	meter      SessionMeter
 	generation *Generation
 	listener   string
 	auth       bool
@@ -44,11 +45,16 @@ func (s *session) origin() (policy.Origin, string, bool) {
 
 // Mail implements smtp.Session.
 func (s *session) Mail(_ context.Context, from smtp.Path, p smtp.MailParams) *smtp.Reply {
+	if r := s.gateway.broken(); r != nil {
+		return r
+	}
 	if _, _, ok := s.origin(); !ok {
+		s.gateway.o.Meter.Refused(NoAuth)
 		return smtp.NewReply(530, smtp.EnhancedCode{5, 7, 0}, "authentication required")
 	}
 	sender, err := policy.Normalise(s.qualified(from))
 	if err != nil {
+		s.gateway.o.Meter.Refused(BadAddress)
 		return smtp.NewReply(553, smtp.EnhancedCode{5, 1, 7}, "reverse-path is not a valid mailbox")
 	}
 	s.from, s.params, s.sender, s.rcpts = from, p, sender, nil
@@ -67,10 +73,12 @@ func (s *session) qualified(p smtp.Path) smtp.Path {
 func (s *session) Rcpt(_ context.Context, to smtp.Path, p smtp.RcptParams) *smtp.Reply {
 	path := s.qualified(to)
 	if strings.HasPrefix(path.Domain, "[") {
+		s.gateway.o.Meter.Refused(BadAddress)
 		return smtp.NewReply(550, smtp.EnhancedCode{5, 1, 2}, "address literals are not routed")
 	}
 	readings, ok := policy.Readings(path)
 	if !ok {
+		s.gateway.o.Meter.Refused(BadAddress)
 		return smtp.NewReply(553, smtp.EnhancedCode{5, 1, 3}, "forward-path is not a valid mailbox")
 	}
 	path.Route = ""
@@ -85,8 +93,40 @@ func (s *session) Rcpt(_ context.Context, to smtp.Path, p smtp.RcptParams) *smtp
 			return replyOf(d)
 		}
 	}
+	if origin == policy.Customer && s.gateway.o.Suppressed != nil {
+		if reply := s.suppressed(customer, path, readings[0]); reply != nil {
+			return reply
+		}
+	}
 	s.rcpts = append(s.rcpts, recipient{path: path, params: p, readings: readings})
 	return nil
+}
+
+// suppressed refuses a recipient on the customer's suppression list. The status says
+// what is wrong with the address where that is the cause (RFC 3463, section 3.2), else
+// that delivery is not authorised (section 3.8).
+func (s *session) suppressed(customer string, path smtp.Path, rcpt policy.Address) *smtp.Reply {
+	why, err := s.gateway.o.Suppressed(customer, rcpt)
+	if err != nil {
+		s.gateway.o.Log.Error("suppression list cannot be read", "err", err)
+		return smtp.NewReply(451, smtp.EnhancedCode{4, 3, 0}, "recipient cannot be checked now, try again later")
+	}
+	if why == nil {
+		return nil
+	}
+	d := policy.Decision{Disposition: policy.Refused, Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "recipient is on " + whose(why) + " suppression list (" + strings.ReplaceAll(why.Reason, "-", " ") + " " + why.Since.UTC().Format("2006-01-02") + ")"}
+	if why.NoSuch {
+		d.Enhanced = [3]int{5, 1, 1}
+	}
+	s.noteRefusal(policy.Customer, customer, path, d)
+	return replyOf(d)
+}
+
+func whose(s *Suppression) string {
+	if s.Everyone {
+		return "the"
+	}
+	return "your"
 }
 
 // facts gathers what the policy may look at.
@@ -111,6 +151,7 @@ func (s *session) facts(origin policy.Origin, customer string, rcpt policy.Addre
 // noteRefusal puts a refusal into the ledger. It does not wait for the disk: the
 // client keeps the message, so nothing is lost if the note is.
 func (s *session) noteRefusal(origin policy.Origin, customer string, to smtp.Path, d policy.Decision) {
+	s.gateway.o.Meter.Refused(Policy)
 	e := &ledger.Refused{
 		Time: s.gateway.o.Now(), Listener: s.listener, Peer: s.peer.Addr, Helo: s.peer.Helo,
 		Origin: string(origin), Customer: customer, Sender: s.from.String(), Recipient: to.String(),
@@ -131,4 +172,7 @@ func (s *session) Reset() {
 }
 
 // Close implements smtp.Session.
-func (s *session) Close() { s.Reset() }
+func (s *session) Close() {
+	s.Reset()
+	s.meter.Closed()
+}

@@ -101,6 +101,7 @@ const (
 	syncOctets = 4 << 20
 	syncEvery  = time.Second
 	readMost   = 1024
+	drainTime  = 5 * time.Second // at the end
 )
 
 // Open opens the file and finds its place. A journal that is new begins with what
@@ -124,6 +125,9 @@ func Open(o Options) (*Journal, error) {
 		return nil, fmt.Errorf("log file %q: position: %w", o.Name, err)
 	}
 	j.places, j.at, j.last = ps, ps.last, o.Now()
+	if end := max(o.Source.Durable(), o.Source.Oldest()); j.at.At > end {
+		return nil, errors.Join(fmt.Errorf("log file %q: its position is %d, the spool ends at %d: this is another spool; remove %s to begin with what happens from now on", o.Name, j.at.At, end, o.Position), ps.close())
+	}
 	if j.file, err = openAt(o.Path, j.lines.header(), &j.at, o.Now()); err != nil {
 		return nil, errors.Join(fmt.Errorf("log file %q: %w", o.Name, err), ps.close())
 	}
@@ -176,12 +180,24 @@ func (j *Journal) Follow(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+	j.drain()
 	if err := j.save(); err != nil {
 		j.o.Log.Error("log file not made durable, the next start goes on from the last position", "name", j.o.Name, "err", err)
 	}
 	j.work.Wait()
 	if err := errors.Join(j.file.close(), j.places.close()); err != nil {
 		j.o.Log.Error("log file not closed", "name", j.o.Name, "err", err)
+	}
+}
+
+// drain writes what is durable already, as long as that goes without a fault.
+func (j *Journal) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	for j.at.At < j.o.Source.Durable() && ctx.Err() == nil {
+		if err := j.step(ctx); err != nil {
+			return
+		}
 	}
 }
 

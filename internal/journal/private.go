@@ -100,5 +100,7 @@ func (m *masker) event(e ledger.Event) {
 		e.Note = m.text(e.Note)
 	case *ledger.Admin:
 		e.Object, e.Note = m.text(e.Object), m.text(e.Note)
+	case *ledger.ShapingChanged:
+		e.Reply, e.Note = m.text(e.Reply), m.text(e.Note)
 	}
 }

@@ -3,11 +3,12 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 // call compiles a function that is a condition.
-func (c *compiler) call(x *Call) predicate {
+func (c *compiler) call(x *Call) test {
 	switch x.Func {
 	case "in":
 		return c.callIn(x)
@@ -25,10 +26,10 @@ func (c *compiler) call(x *Call) predicate {
 		return c.callTag(x)
 	case "header":
 		c.add(x.Pos, x.Func, "header() is a header, not a condition", `compare it, or use has_header("...")`)
-		return never
+		return never()
 	}
 	c.add(x.Pos, x.Func, fmt.Sprintf("unknown function %q", x.Func), DidYouMean(x.Func, FunctionNames()))
-	return never
+	return never()
 }
 
 // subject checks a call's first argument, which must be text or, where ip is
@@ -48,15 +49,15 @@ func (c *compiler) subject(x *Call, ip bool) (operand, bool) {
 	return o, true
 }
 
-func (c *compiler) callIn(x *Call) predicate {
+func (c *compiler) callIn(x *Call) test {
 	o, ok := c.subject(x, true)
 	if !ok {
-		return never
+		return never()
 	}
 	list, isList := x.Args[1].(*List)
 	if !isList {
 		c.add(x.Args[1].Position(), "", "in() takes a list as its second argument", `in(rcpt.domain, ["a.example", "b.example"])`)
-		return never
+		return never()
 	}
 	if len(list.Items) == 0 {
 		c.warn(list.Pos, "", "the list is empty: this can never hold", "")
@@ -67,7 +68,7 @@ func (c *compiler) callIn(x *Call) predicate {
 	case kindAddress:
 		return c.inAddresses(o, list)
 	}
-	set := make(map[string]bool, len(list.Items))
+	var set []string
 	for _, it := range list.Items {
 		s, isString := literalString(it)
 		if !isString {
@@ -75,13 +76,13 @@ func (c *compiler) callIn(x *Call) predicate {
 			continue
 		}
 		if s, ok = c.literalFor(o, it.Position(), s); ok {
-			set[s] = true
+			set = append(set, s)
 		}
 	}
-	return o.textTest(func(v string) bool { return set[v] })
+	return o.among(set, true)
 }
 
-func (c *compiler) inAddresses(o operand, list *List) predicate {
+func (c *compiler) inAddresses(o operand, list *List) test {
 	set := make(map[Address]bool, len(list.Items))
 	for _, it := range list.Items {
 		s, _ := literalString(it)
@@ -89,42 +90,42 @@ func (c *compiler) inAddresses(o operand, list *List) predicate {
 			set[a] = true
 		}
 	}
-	get := o.def.addr
-	return func(e *env) Result {
-		if !o.known(e) {
+	get, lacks := o.def.addr, o.lacks()
+	return other(func(e *env) Result {
+		if e.lacks&lacks != 0 {
 			return Unknown
 		}
 		return truth(set[get(e)])
-	}
+	})
 }
 
-func (c *compiler) callMatches(x *Call) predicate {
+func (c *compiler) callMatches(x *Call) test {
 	o, ok := c.subject(x, false)
 	if !ok {
-		return never
+		return never()
 	}
 	s, ok := c.constant(x, 1, "matches")
 	if !ok {
-		return never
+		return never()
 	}
 	re, ok := c.regexpFor(x.Args[1].Position(), o, s)
 	if !ok {
-		return never
+		return never()
 	}
 	return o.textTest(re.MatchString)
 }
 
-func (c *compiler) callWithin(x *Call) predicate {
+func (c *compiler) callWithin(x *Call) test {
 	if !c.arity(x, 2) {
-		return never
+		return never()
 	}
 	o, ok := c.operand(x.Args[0])
 	if !ok {
-		return never
+		return never()
 	}
 	if o.kind != kindIP {
 		c.add(x.Args[0].Position(), "", fmt.Sprintf("within() tests an IP address, not %s", o.kind), "use client.address; for names use ends_with()")
-		return never
+		return never()
 	}
 	if list, isList := x.Args[1].(*List); isList {
 		return c.within(o, list.Items)
@@ -132,13 +133,13 @@ func (c *compiler) callWithin(x *Call) predicate {
 	return c.within(o, x.Args[1:])
 }
 
-func (c *compiler) within(o operand, items []Expr) predicate {
+func (c *compiler) within(o operand, items []Expr) test {
 	nets, ok := c.prefixes(items)
 	if !ok {
-		return never
+		return never()
 	}
 	get := o.def.ip
-	return func(e *env) Result { return truth(anyContains(nets, get(e).Unmap())) }
+	return other(func(e *env) Result { return truth(anyContains(nets, get(e).Unmap())) })
 }
 
 func anyContains(nets []netip.Prefix, a netip.Addr) bool {
@@ -150,14 +151,14 @@ func anyContains(nets []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-func (c *compiler) callEndsWith(x *Call) predicate {
+func (c *compiler) callEndsWith(x *Call) test {
 	o, ok := c.subject(x, false)
 	if !ok {
-		return never
+		return never()
 	}
 	s, ok := c.constant(x, 1, "ends_with")
 	if !ok {
-		return never
+		return never()
 	}
 	pos := x.Args[1].Position()
 	if o.kind == kindDomain || o.kind == kindAddress {
@@ -169,17 +170,20 @@ func (c *compiler) callEndsWith(x *Call) predicate {
 			c.warn(pos, s, fmt.Sprintf("suffix %q has no leading dot: %q ends with it too", s, "evil"+s), fmt.Sprintf("write %q, and add == %q for the domain itself", "."+s, s))
 		}
 	}
+	if d, ok := source(o.name); ok {
+		return test{op: opSuffix, of: d, texts: []string{s}}
+	}
 	return o.textTest(func(v string) bool { return strings.HasSuffix(v, s) })
 }
 
-func (c *compiler) callGlob(x *Call) predicate {
+func (c *compiler) callGlob(x *Call) test {
 	o, ok := c.subject(x, false)
 	if !ok {
-		return never
+		return never()
 	}
 	s, ok := c.constant(x, 1, "glob")
 	if !ok {
-		return never
+		return never()
 	}
 	if o.kind == kindDomain || o.kind == kindAddress {
 		if low := strings.ToLower(s); low != s {
@@ -190,19 +194,19 @@ func (c *compiler) callGlob(x *Call) predicate {
 	return o.textTest(func(v string) bool { return Glob(s, v) })
 }
 
-func (c *compiler) callHasHeader(x *Call) predicate {
+func (c *compiler) callHasHeader(x *Call) test {
 	name, ok := c.constant(x, 0, "has_header")
 	if !ok || !c.arity(x, 1) {
-		return never
+		return never()
 	}
 	o := operand{kind: kindHeader, header: strings.ToLower(name)}
 	return o.textTest(func(string) bool { return true })
 }
 
-func (c *compiler) callTag(x *Call) predicate {
+func (c *compiler) callTag(x *Call) test {
 	name, ok := c.constant(x, 0, "tag")
 	if !ok || !c.arity(x, 1) {
-		return never
+		return never()
 	}
 	if !c.tags[name] {
 		known := make([]string, 0, len(c.tags))
@@ -210,21 +214,17 @@ func (c *compiler) callTag(x *Call) predicate {
 			known = append(known, t)
 		}
 		c.add(x.Args[0].Position(), name, fmt.Sprintf("no filter above sets the tag %q", name), DidYouMean(name, known))
-		return never
+		return never()
 	}
-	return func(e *env) Result {
-		for _, t := range e.tags {
-			if t == name {
-				return Yes
-			}
-		}
-		for _, t := range e.maybeTags {
-			if t == name {
-				return Unknown
-			}
+	return other(func(e *env) Result {
+		switch {
+		case slices.Contains(e.tags, name):
+			return Yes
+		case slices.Contains(e.maybeTags, name):
+			return Unknown
 		}
 		return No
-	}
+	})
 }
 
 // Glob matches the whole of s: * stands for any run of characters, ? for one octet.

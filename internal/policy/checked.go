@@ -13,6 +13,13 @@ import (
 const checked = true
 
 func (p *Program) checkEval(f *Facts, d *Decision, trace Trace) {
+	if f.read != nil && f.read.index == p.index && f.read.content == f.Content {
+		again := *f
+		p.Read(&again)
+		if !reflect.DeepEqual(f.read, again.read) {
+			panic(fmt.Sprintf("policy: facts were changed after Read: %+v", *f))
+		}
+	}
 	var plain Decision
 	every := p.eval(f, &plain, true)
 	var applied Trace

@@ -7,11 +7,11 @@ import (
 )
 
 // comparison compiles ==, !=, <, <=, >, >=.
-func (c *compiler) comparison(x *Binary) predicate {
+func (c *compiler) comparison(x *Binary) test {
 	l, lok := c.operand(x.L)
 	r, rok := c.operand(x.R)
 	if !lok || !rok {
-		return never
+		return never()
 	}
 	op := x.Op
 	if l.literal != nil && r.literal == nil {
@@ -19,11 +19,11 @@ func (c *compiler) comparison(x *Binary) predicate {
 	}
 	if l.literal != nil {
 		c.add(x.Pos, "", "two constants are compared", "")
-		return never
+		return never()
 	}
 	if op != Eq && op != Ne && l.kind != kindInt && l.kind != kindTime {
 		c.add(x.Pos, "", fmt.Sprintf("%s cannot be ordered", l.kind), "only numbers and times can be compared with "+string(op))
-		return never
+		return never()
 	}
 	if r.literal == nil {
 		return c.compareFields(x, op, l, r)
@@ -56,9 +56,9 @@ func mirrored(op Op) Op {
 	return op
 }
 
-func (c *compiler) mismatch(l, r operand, hint string) predicate {
+func (c *compiler) mismatch(l, r operand, hint string) test {
 	c.add(r.pos, fmt.Sprint(r.literal), fmt.Sprintf("%s is compared with %s", l.kind, r.kind), hint)
-	return never
+	return never()
 }
 
 func ordered[T int | int64](op Op, sign T) bool {
@@ -77,7 +77,7 @@ func ordered[T int | int64](op Op, sign T) bool {
 	return sign >= 0
 }
 
-func (c *compiler) compareInt(op Op, l, r operand) predicate {
+func (c *compiler) compareInt(op Op, l, r operand) test {
 	n, ok := r.literal.(int64)
 	if s, isString := r.literal.(string); isString {
 		if v, err := ParseSize(s); err == nil {
@@ -87,54 +87,55 @@ func (c *compiler) compareInt(op Op, l, r operand) predicate {
 	if !ok {
 		return c.mismatch(l, r, `a number, or a size such as "10MiB"`)
 	}
-	num := l.def.num
-	return func(e *env) Result {
-		if !l.known(e) {
+	num, lacks := l.def.num, l.lacks()
+	less, same, more := truth(ordered(op, -1)), truth(ordered(op, 0)), truth(ordered(op, 1))
+	return other(func(e *env) Result {
+		if e.lacks&lacks != 0 {
 			return Unknown
 		}
 		switch v := num(e); {
 		case v < n:
-			return truth(ordered(op, -1))
+			return less
 		case v > n:
-			return truth(ordered(op, 1))
+			return more
 		}
-		return truth(ordered(op, 0))
-	}
+		return same
+	})
 }
 
-func (c *compiler) compareTime(op Op, l, r operand) predicate {
+func (c *compiler) compareTime(op Op, l, r operand) test {
 	s, _ := r.literal.(string)
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
 		return c.mismatch(l, r, `write the time as "2026-01-31T00:00:00Z"`)
 	}
 	get := l.def.time
-	return func(e *env) Result { return truth(ordered(op, get(e).Compare(t))) }
+	return other(func(e *env) Result { return truth(ordered(op, get(e).Compare(t))) })
 }
 
-func (c *compiler) compareBool(op Op, l, r operand) predicate {
+func (c *compiler) compareBool(op Op, l, r operand) test {
 	b, ok := r.literal.(bool)
 	if !ok {
 		return c.mismatch(l, r, "")
 	}
 	flag := l.def.flag
 	want := b == (op == Eq)
-	return func(e *env) Result { return truth(flag(e) == want) }
+	return other(func(e *env) Result { return truth(flag(e) == want) })
 }
 
-func (c *compiler) compareIP(op Op, l, r operand) predicate {
+func (c *compiler) compareIP(op Op, l, r operand) test {
 	s, _ := r.literal.(string)
 	p, err := ParsePrefix(s)
 	if err != nil || !p.IsSingleIP() {
 		return c.mismatch(l, r, "use within() for a network")
 	}
 	get := l.def.ip
-	return func(e *env) Result { return truth((get(e).Unmap() == p.Addr()) == (op == Eq)) }
+	return other(func(e *env) Result { return truth((get(e).Unmap() == p.Addr()) == (op == Eq)) })
 }
 
 // compareText compares text with a constant. For a header it holds if it holds for
 // one occurrence, whichever the operator.
-func (c *compiler) compareText(op Op, l, r operand) predicate {
+func (c *compiler) compareText(op Op, l, r operand) test {
 	s, ok := r.literal.(string)
 	if !ok {
 		return c.mismatch(l, r, "")
@@ -144,49 +145,46 @@ func (c *compiler) compareText(op Op, l, r operand) predicate {
 	}
 	s, ok = c.literalFor(l, r.pos, s)
 	if !ok {
-		return never
+		return never()
 	}
-	if op == Eq {
-		return l.textTest(func(v string) bool { return v == s })
-	}
-	return l.textTest(func(v string) bool { return v != s })
+	return l.among([]string{s}, op == Eq)
 }
 
-func (c *compiler) compareAddress(op Op, l operand, pos Pos, s string) predicate {
+func (c *compiler) compareAddress(op Op, l operand, pos Pos, s string) test {
 	var a Address // "" is the null reverse-path
 	if s != "" {
 		var ok bool
 		if a, ok = c.addressLiteral(pos, s); !ok {
-			return never
+			return never()
 		}
 	}
-	get := l.def.addr
-	return func(e *env) Result {
-		if !l.known(e) {
+	get, lacks, want := l.def.addr, l.lacks(), op == Eq
+	return other(func(e *env) Result {
+		if e.lacks&lacks != 0 {
 			return Unknown
 		}
-		return truth((get(e) == a) == (op == Eq))
-	}
+		return truth((get(e) == a) == want)
+	})
 }
 
 // compareFields compares two facts, as sender.domain == rcpt.domain.
-func (c *compiler) compareFields(x *Binary, op Op, l, r operand) predicate {
+func (c *compiler) compareFields(x *Binary, op Op, l, r operand) test {
 	if !l.kind.textual() || !r.kind.textual() || (l.kind == kindAddress) != (r.kind == kindAddress) {
 		c.add(x.Pos, "", fmt.Sprintf("%s is compared with %s", l.kind, r.kind), "")
-		return never
+		return never()
 	}
 	if r.kind == kindHeader && l.kind != kindHeader {
 		l, r = r, l
 	}
-	want := op == Eq
-	return func(e *env) Result {
-		if !l.known(e) || !r.known(e) {
+	want, lacks := op == Eq, l.lacks()|r.lacks()
+	return other(func(e *env) Result {
+		if e.lacks&lacks != 0 {
 			return Unknown
 		}
 		return truth(l.each(e, func(a string) bool {
 			return r.each(e, func(b string) bool { return (a == b) == want })
 		}))
-	}
+	})
 }
 
 // literalFor brings a constant into the normal form of what it is compared with, and

@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 )
-
-// predicate answers one condition for one message.
-type predicate func(*env) Result
 
 func truth(b bool) Result {
 	if b {
@@ -31,18 +29,18 @@ type compiler struct {
 type operand struct {
 	kind    kind
 	pos     Pos
+	name    string   // of a field
 	def     fieldDef // of a field
 	header  string   // of header("X"), lower case
 	literal any      // of a constant: string, int64, bool
 }
 
 // condition compiles an expression that must be a condition. It always returns a
-// predicate; where there were faults it is never run.
-func (c *compiler) condition(x Expr) predicate {
+// test; where there were faults it is never asked.
+func (c *compiler) condition(x Expr) test {
 	switch x := x.(type) {
 	case *Not:
-		p := c.condition(x.X)
-		return func(e *env) Result { return -p(e) }
+		return test{op: opNot, kids: []test{c.condition(x.X)}}
 	case *Binary:
 		if x.Op == And || x.Op == Or {
 			return c.junction(x)
@@ -52,45 +50,50 @@ func (c *compiler) condition(x Expr) predicate {
 		return c.call(x)
 	case *Literal:
 		if b, ok := x.Value.(bool); ok {
-			r := truth(b)
-			return func(*env) Result { return r }
+			return constantTest(b)
 		}
 	case *Field:
 		if o, ok := c.operand(x); ok {
 			if o.kind == kindBool {
 				flag := o.def.flag
-				return func(e *env) Result { return truth(flag(e)) }
+				return other(func(e *env) Result { return truth(flag(e)) })
 			}
 			c.add(x.Pos, x.Name, fmt.Sprintf("%s is %s, not a condition", x.Name, o.kind), "compare it, as in "+x.Name+` == "..."`)
 		}
-		return never
+		return never()
 	}
 	c.add(x.Position(), "", "not a condition", "a condition is a comparison, a function such as in(), or true")
-	return never
+	return never()
 }
 
-func never(*env) Result { return Unknown }
+// never is the test of what does not compile.
+func never() test { return other(func(*env) Result { return Unknown }) }
 
-// junction is && or ||, in strong three-valued logic: and is the least of both, or
-// the greatest.
-func (c *compiler) junction(x *Binary) predicate {
-	l, r := c.condition(x.L), c.condition(x.R)
+func other(run predicate) test { return test{op: opOther, run: run} }
+
+func constantTest(b bool) test {
+	if b {
+		return test{op: opYes}
+	}
+	return test{op: opNo}
+}
+
+// junction is && or ||, in strong three-valued logic: and is the least of all, or
+// the greatest, in whatever order they are asked.
+func (c *compiler) junction(x *Binary) test {
+	t := test{op: opOr}
 	if x.Op == And {
-		return func(e *env) Result {
-			a := l(e)
-			if a == No {
-				return No
-			}
-			return min(a, r(e))
+		t.op = opAnd
+	}
+	for _, part := range []test{c.condition(x.L), c.condition(x.R)} {
+		if part.op == t.op {
+			t.kids = append(t.kids, part.kids...)
+		} else {
+			t.kids = append(t.kids, part)
 		}
 	}
-	return func(e *env) Result {
-		a := l(e)
-		if a == Yes {
-			return Yes
-		}
-		return max(a, r(e))
-	}
+	slices.SortStableFunc(t.kids, func(a, b test) int { return int(a.op) - int(b.op) })
+	return t
 }
 
 // operand checks a field, a header or a constant.
@@ -115,7 +118,7 @@ func (c *compiler) operand(x Expr) (operand, bool) {
 			c.add(x.Pos, x.Name, x.Name+" can be read in an assert only", "")
 			return operand{}, false
 		}
-		return operand{kind: d.kind, pos: x.Pos, def: d}, true
+		return operand{kind: d.kind, pos: x.Pos, name: x.Name, def: d}, true
 	case *Call:
 		if x.Func == "header" {
 			name, ok := c.constant(x, 0, "header")
@@ -128,12 +131,15 @@ func (c *compiler) operand(x Expr) (operand, bool) {
 	return operand{}, false
 }
 
-// known reports whether the operand's value is known in e.
-func (o *operand) known(e *env) bool {
-	if o.header != "" || o.def.content {
-		return e.facts.Content != nil
+// lacks tells what the operand's value cannot be read without.
+func (o *operand) lacks() lack {
+	switch {
+	case o.header != "", o.def.content:
+		return lackContent
+	case o.def.rcpt:
+		return lackRcpt
 	}
-	return !(o.def.rcpt && e.rcptUnknown)
+	return 0
 }
 
 // each runs test over the operand's text values until one gives true.
@@ -153,14 +159,38 @@ func (o *operand) each(e *env, test func(string) bool) bool {
 	return test(o.def.text(e))
 }
 
-// textTest makes the predicate "test holds for a value of o".
-func (o operand) textTest(test func(string) bool) predicate {
-	return func(e *env) Result {
-		if !o.known(e) {
+// textTest makes the test "holds for a value of o".
+func (o operand) textTest(holds func(string) bool) test {
+	lacks := o.lacks()
+	return other(func(e *env) Result {
+		if e.lacks&lacks != 0 {
 			return Unknown
 		}
-		return truth(o.each(e, test))
+		return truth(o.each(e, holds))
+	})
+}
+
+// among makes the test "a value of o is one of these", or with want false "a value is
+// none of these".
+func (o operand) among(texts []string, want bool) test {
+	if o.kind == kindHeader {
+		return test{op: opHeader, field: o.header, texts: texts, want: want}
 	}
+	if d, ok := source(o.name); ok {
+		return test{op: opText, of: d, texts: texts, want: want}
+	}
+	return o.textTest(func(v string) bool { return slices.Contains(texts, v) == want })
+}
+
+// source tells which of the texts that have a hash a field is.
+func source(field string) (dim, bool) {
+	switch field {
+	case "listener":
+		return dimListener, true
+	case "origin":
+		return dimOrigin, true
+	}
+	return textDim(field)
 }
 
 func (c *compiler) arity(x *Call, n int) bool {

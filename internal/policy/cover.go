@@ -31,6 +31,13 @@ const (
 	dims
 )
 
+// Texts that are read and not looked up: they are settled by partition.
+const (
+	dimListener = dims + iota
+	dimOrigin
+	sources
+)
+
 // domains is how many of the first dims are domains.
 const domainDims = dimClientName + 1
 

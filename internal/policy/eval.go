@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // Eval decides what happens to one recipient of one message, and tells how. It is
 // the only meaning of a policy: the door (reports, accept, sender domains) first,
 // then the filters top down, then the default. A filter that reads a fact which is
@@ -23,40 +25,41 @@ func Explain(p *Program, f *Facts) (d Decision, t Trace) {
 // eval runs down the filters: all of them, or those that the index says can apply.
 func (p *Program) eval(f *Facts, d *Decision, plain bool) Trace {
 	d.Rcpt = f.Rcpt
-	if p.door(f, d) {
-		return nil
-	}
 	w := p.begin(f, plain)
-	trace := p.decide(f, w, d)
+	var trace Trace
+	if !p.door(w, d) {
+		w.gather()
+		trace = p.decide(w, d)
+	}
 	w.end()
 	return trace
 }
 
-func (p *Program) decide(f *Facts, w *walk, d *Decision) Trace {
+func (p *Program) decide(w *walk, d *Decision) Trace {
 	var trace Trace
 	for i := w.next(); i < len(p.rules); i = w.next() {
 		r := &p.rules[i]
-		result := r.holds(&w.env)
+		result := p.code.holds(&w.env, r.at)
 		trace = w.note(trace, i, result)
 		switch result {
 		case No:
 			continue
 		case Unknown:
-			d.Filter, d.Pos = r.filter.Name, r.filter.Pos
+			d.Filter, d.Pos = r.name, r.pos
 			d.refuse(451, [3]int{4, 3, 0}, "policy cannot be decided now, try again later")
 			return trace
 		}
-		changed := w.env.apply(r.filter, d, p)
-		if t := r.filter.Then; t != nil {
-			d.Filter, d.Pos = r.filter.Name, r.filter.Pos
-			p.finish(f, d, t)
+		changed := r.acts && w.env.apply(&p.Filters[i], d, p)
+		if r.then != nil {
+			d.Filter, d.Pos = r.name, r.pos
+			p.finish(w, d, r)
 			return trace
 		}
 		if changed {
 			w.changed()
 		}
 	}
-	p.byDefault(f, d)
+	p.byDefault(w, d)
 	return trace
 }
 
@@ -86,34 +89,34 @@ func Early(p *Program, f *Facts) (d Decision, decided bool) {
 
 func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
 	d := Decision{Rcpt: f.Rcpt}
-	if p.door(f, &d) {
-		return d, d.Disposition == Refused
-	}
 	w := p.begin(f, plain)
 	defer w.end()
+	if p.door(w, &d) {
+		return d, d.Disposition == Refused
+	}
+	w.gather()
 	var first *Decision
 	for i := w.next(); i < len(p.rules); i = w.next() {
 		r := &p.rules[i]
-		result := r.holds(&w.env)
+		result := p.code.holds(&w.env, r.at)
 		if result == No {
 			continue
 		}
 		var changed bool
 		if result == Yes {
-			changed = w.env.apply(r.filter, &d, p)
+			changed = w.env.apply(&p.Filters[i], &d, p)
 		} else {
-			changed = w.env.maybe(r.filter)
+			changed = w.env.maybe(&p.Filters[i])
 		}
 		if changed {
 			w.changed()
 		}
-		t := r.filter.Then
-		if t == nil {
+		if r.then == nil {
 			continue
 		}
 		out := d
-		out.Filter, out.Pos = r.filter.Name, r.filter.Pos
-		p.finish(f, &out, t)
+		out.Filter, out.Pos = r.name, r.pos
+		p.finish(w, &out, r)
 		if out.Disposition != Refused {
 			return Decision{}, false
 		}
@@ -124,7 +127,7 @@ func (p *Program) early(f *Facts, plain bool) (Decision, bool) {
 			return *first, true
 		}
 	}
-	if p.byDefault(f, &d); d.Disposition != Refused {
+	if p.byDefault(w, &d); d.Disposition != Refused {
 		return Decision{}, false
 	}
 	if first == nil {
@@ -154,7 +157,8 @@ func (e *env) apply(f *Filter, d *Decision, p *Program) (changed bool) {
 			d.Effects.Copies = append(d.Effects.Copies, Copy{Filter: f.Name, Rcpt: a.Rcpt, Inside: p.InsideFor(a.Rcpt)})
 		case DoSetRcpt:
 			d.Rcpt, d.Rewritten = a.Rcpt, true
-			e.rcpt, changed = a.Rcpt, true
+			e.setRcpt(a.Rcpt)
+			changed = true
 		}
 	}
 	return changed
@@ -168,31 +172,64 @@ func (e *env) maybe(f *Filter) (changed bool) {
 			e.maybeTags = append(e.maybeTags, f.Do[i].Text)
 			changed = true
 		case DoSetRcpt:
-			e.rcptUnknown, changed = true, true
+			e.lacks |= lackRcpt
+			changed = true
 		}
 	}
 	return changed
 }
 
 // door decides what the topology alone decides.
-func (p *Program) door(f *Facts, d *Decision) bool {
-	t := p.Topology
+func (p *Program) door(w *walk, d *Decision) bool {
+	t, f := p.Topology, w.env.facts
 	for i := range t.Reports {
 		if t.Reports[i] == f.Rcpt {
 			d.Disposition = Consume
 			return true
 		}
 	}
-	switch f.Origin {
-	case Stranger:
-		if !matchAny(t.Accept, f.Rcpt) {
-			d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
-			return true
-		}
-	case Customer:
-		if c := p.customers[f.Customer]; c != nil && !c.maySend(f.Sender) {
-			d.refuse(550, [3]int{5, 7, 1}, "not your sender domain")
-			return true
+	if f.Rcpt.Local == "postmaster" && slices.Contains(t.Postmasters, f.Rcpt) {
+		p.toPostmaster(w, d)
+		return true
+	}
+	switch {
+	case f.Origin == Stranger && !matchAny(t.Accept, f.Rcpt):
+		d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
+		return true
+	case w.barred:
+		d.refuse(550, [3]int{5, 7, 1}, "not your sender domain")
+		return true
+	}
+	return false
+}
+
+// customer gives the pool of the customer that facts are of, and whether the sender is
+// somebody else's.
+func (p *Program) customer(f *Facts) (pool string, barred bool) {
+	c := p.customers[f.Customer]
+	if c == nil {
+		return "", false
+	}
+	return c.Pool, f.Origin == Customer && !c.maySend(f.Sender)
+}
+
+// toPostmaster takes what anybody writes to the postmaster of this host. It goes to the
+// operator's address where that is safe: at an inside host that sends nothing on, or a
+// declared sink. Otherwise it is held, to be read in the queue.
+func (p *Program) toPostmaster(w *walk, d *Decision) {
+	t := p.Topology
+	if h := p.InsideFor(t.Postmaster); (h != "" && !t.resends(h)) || t.DeclaredSink(t.Postmaster) {
+		d.Rcpt, d.Rewritten = t.Postmaster, true
+		p.deliver(w, d, "")
+		return
+	}
+	d.Disposition, d.Text = Hold, "postmaster"
+}
+
+func (t *Topology) resends(host string) bool {
+	for i := range t.Inside {
+		if t.Inside[i].Name == host {
+			return t.Inside[i].Resends
 		}
 	}
 	return false
@@ -206,28 +243,30 @@ func (c *CustomerDef) maySend(a Address) bool {
 
 // byDefault is what happens to what no filter decides: customers' mail goes out by
 // the default pool, everything else is refused.
-func (p *Program) byDefault(f *Facts, d *Decision) {
-	if f.Origin == Customer {
-		p.deliver(f, d, "")
+func (p *Program) byDefault(w *walk, d *Decision) {
+	if w.env.facts.Origin == Customer {
+		p.deliver(w, d, "")
 		return
 	}
 	d.refuse(550, [3]int{5, 7, 1}, "relaying denied")
 }
 
-func (p *Program) finish(f *Facts, d *Decision, t *Final) {
-	switch t.Kind {
+func (p *Program) finish(w *walk, d *Decision, r *rule) {
+	if r.drop {
+		d.Disposition = Drop
+		return
+	}
+	switch t := r.then; t.Kind {
 	case ThenSkip:
-		p.byDefault(f, d)
+		p.byDefault(w, d)
 	case ThenDeliver:
-		p.deliver(f, d, t.Pool)
+		p.deliver(w, d, t.Pool)
 	case ThenReject:
 		text := t.Text
 		if text == "" {
 			text = "refused by policy"
 		}
 		d.refuse(t.Code, t.Enhanced, text)
-	case ThenDrop:
-		d.Disposition = Drop
 	case ThenHold:
 		d.Disposition, d.Text = Hold, t.Text
 	case ThenBounce:
@@ -237,15 +276,14 @@ func (p *Program) finish(f *Facts, d *Decision, t *Final) {
 
 // deliver settles pool and next hop. The inside host of a domain is its only next
 // hop, whatever pool a filter names.
-func (p *Program) deliver(f *Facts, d *Decision, pool string) {
+func (p *Program) deliver(w *walk, d *Decision, pool string) {
 	d.Disposition = Deliver
 	if pool != "" {
 		d.Pool = pool
 	}
 	if d.Pool == "" {
-		d.Pool = p.Topology.DefaultPool
-		if c := p.customers[f.Customer]; c != nil && c.Pool != "" {
-			d.Pool = c.Pool
+		if d.Pool = w.pool; d.Pool == "" {
+			d.Pool = p.Topology.DefaultPool
 		}
 	}
 	d.Inside = p.InsideFor(d.Rcpt)
@@ -261,11 +299,17 @@ func (d *Decision) refuse(code int, enhanced [3]int, text string) {
 
 // Holds reports whether an assert holds for one decision, by index into Asserts.
 func (p *Program) Holds(assert int, f *Facts, d *Decision) Result {
-	return p.asserts[assert](&env{facts: f, rcpt: d.Rcpt, decision: d, tags: d.Effects.Tags})
+	var e env
+	e.reset(f, p)
+	e.setRcpt(d.Rcpt)
+	e.decision, e.tags = d, d.Effects.Tags
+	return p.code.holds(&e, p.asserts[assert])
 }
 
 // Applies gives one filter's answer about a message by itself, by index into
 // Filters: the recipient as it came, and no tags.
 func (p *Program) Applies(filter int, f *Facts) Result {
-	return p.rules[filter].holds(&env{facts: f, rcpt: f.Rcpt})
+	var e env
+	e.reset(f, p)
+	return p.code.holds(&e, p.rules[filter].at)
 }

@@ -55,18 +55,21 @@ type TLS struct {
 	Cipher  string // IANA name
 }
 
-// Facts are all that a filter may look at: one recipient of one message.
+// Facts are all that a filter may look at: one recipient of one message. What is read
+// for each recipient stands first.
 type Facts struct {
+	Rcpt    Address
+	Origin  Origin
+	Content *Content // nil until the end of DATA: then what depends on it is unknown
+	read    *reading // of Program.Read
+
 	Listener string
-	Origin   Origin
 	Client   Client
 	TLS      TLS
 	AuthUser string
 	Customer string
 	Sender   Address
-	Rcpt     Address
 	Now      time.Time
-	Content  *Content // nil until the end of DATA: then what depends on it is unknown
 }
 
 // Content is what is known only when the whole message is there.
@@ -76,6 +79,4 @@ type Content struct {
 	SPF     string // RFC 8601 results: none, pass, fail, softfail, neutral, temperror, permerror
 	DKIM    string
 	DMARC   string
-
-	read *reading // of Program.Read
 }

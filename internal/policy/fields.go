@@ -32,17 +32,6 @@ func (k kind) textual() bool {
 	return k == kindString || k == kindDomain || k == kindAddress || k == kindHeader
 }
 
-// env is what a predicate may look at: the facts, with what the filters above have
-// changed, and for an assert the decision.
-type env struct {
-	facts       *Facts
-	rcpt        Address
-	rcptUnknown bool // a filter that may or may not apply rewrites the recipient
-	tags        []string
-	maybeTags   []string // set by filters of which it is not known yet whether they apply
-	decision    *Decision
-}
-
 // fieldDef is one fact: its type and how it is read. Exactly one getter is set, the
 // one of its kind.
 type fieldDef struct {

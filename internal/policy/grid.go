@@ -72,56 +72,52 @@ func (n *need) within(family dim, atoms []atom, cost []float64) (c float64, out 
 
 // newGrid files every filter in every family; nil where that would take too much
 // memory.
-func newGrid(x *index, n *needs, wanted []need, cost []float64) *grid {
-	g := &grid{words: (len(wanted) + 63) / 64}
-	if len(n.atoms)*g.words*8 > gridLimit {
+func newGrid(f *filing) *grid {
+	g := &grid{words: (len(f.wanted) + 63) / 64}
+	if len(f.atoms)*g.words*8 > gridLimit {
 		return nil
 	}
-	filed := make([][]int32, len(n.atoms))
+	f.filed = make([][]int32, len(f.atoms))
 	for d := range dims {
 		if d.family() != d {
 			continue
 		}
 		group := gridGroup{of: d, late: d.late(), free: make([]uint64, g.words)}
-		for i := range wanted {
-			_, atoms, ok := wanted[i].within(d, n.atoms, cost)
+		for i := range f.wanted {
+			_, atoms, ok := f.wanted[i].within(d, f.atoms, f.cost)
 			if !ok {
 				group.free[i/64] |= 1 << (i % 64)
+				continue
 			}
-			for _, a := range atoms {
-				if b := filed[a]; ok && (len(b) == 0 || b[len(b)-1] != int32(i)) {
-					filed[a] = append(b, int32(i))
-				}
-			}
+			f.put(int32(i), atoms)
 		}
-		if ones(group.free) < len(wanted) {
+		if ones(group.free) < len(f.wanted) {
 			g.groups = append(g.groups, group)
 		}
 	}
 	slices.SortStableFunc(g.groups, func(a, b gridGroup) int { return ones(a.free) - ones(b.free) })
-	x.nameBuckets(n.atoms, filed)
-	g.fill(x)
+	g.fill(f)
 	return g
 }
 
 // fill makes bit vectors of the buckets and the partitions.
-func (g *grid) fill(x *index) {
+func (g *grid) fill(f *filing) {
 	number := map[dim]int32{}
 	for i := range g.groups {
 		number[g.groups[i].of] = int32(i)
 	}
-	for b, filters := range x.buckets {
+	f.name(func(atom int) int32 {
 		v := make([]uint64, g.words)
-		for _, i := range filters {
+		for _, i := range f.filed[atom] {
 			v[i/64] |= 1 << (i % 64)
 		}
 		g.bits = append(g.bits, v)
-		g.group = append(g.group, number[x.families[b]])
-	}
-	x.buckets = nil
+		g.group = append(g.group, number[f.atoms[atom].dim.family()])
+		return int32(len(g.bits) - 1)
+	})
 	for part := range g.parts {
 		g.parts[part] = make([]uint64, g.words)
-		for i, m := range x.masks {
+		for i, m := range f.masks {
 			g.parts[part][i/64] |= m >> part & 1 << (i % 64)
 		}
 	}
@@ -141,12 +137,11 @@ type gridWalk struct {
 	left   uint64     // filters of the word that are still to be asked
 	hits   [][]uint64 // bit vectors to be joined, those of group g at marks[g]:marks[g+1]
 	marks  []int32
-	found  []int32 // buckets
 	groups []int32 // that count
 }
 
 // start joins what the look-up has found, below the last filter.
-func (w *walk) startGrid(part int) {
+func (w *walk) startGrid() {
 	g, s := w.index.grid, &w.grid
 	s.groups, s.hits, s.marks = s.groups[:0], s.hits[:0], s.marks[:0]
 	for i := range g.groups {
@@ -155,9 +150,11 @@ func (w *walk) startGrid(part int) {
 		}
 		s.groups = append(s.groups, int32(i))
 		s.marks = append(s.marks, int32(len(s.hits)))
-		for _, b := range s.found {
-			if g.group[b] == int32(i) {
-				s.hits = append(s.hits, g.bits[b])
+		for _, found := range [...][]int32{w.env.reading.buckets, w.found} {
+			for _, b := range found {
+				if g.group[b] == int32(i) {
+					s.hits = append(s.hits, g.bits[b])
+				}
 			}
 		}
 	}
@@ -165,12 +162,12 @@ func (w *walk) startGrid(part int) {
 	from := int(w.last + 1)
 	s.word = from / 64
 	if s.word < g.words {
-		s.left = w.joined(part, s.word) &^ (1<<(from%64) - 1)
+		s.left = w.joined(w.part, s.word) &^ (1<<(from%64) - 1)
 	}
 }
 
 // joined gives the filters of one word that nothing excludes.
-func (w *walk) joined(part, word int) uint64 {
+func (w *walk) joined(part uint8, word int) uint64 {
 	g, s := w.index.grid, &w.grid
 	v := g.parts[part][word]
 	for k, i := range s.groups {

@@ -26,8 +26,8 @@ func differ(t *testing.T, p *policy.Program, f *policy.Facts) bool {
 	wantEarly, wantDecided := policy.PlainEarly(p, f)
 	bad := false
 	for round := range 2 {
-		if round == 1 && f.Content != nil {
-			p.Read(f.Content)
+		if round == 1 {
+			p.Read(f)
 		}
 		if d, trace := policy.Eval(p, f); !reflect.DeepEqual(d, want) || !reflect.DeepEqual(trace, applied) {
 			t.Errorf("Eval: got %+v %v\nwant %+v %v\nread %v, grid %v", d, trace, want, applied, round == 1, policy.IsGrid(p))
@@ -81,6 +81,32 @@ func TestIndexChangesNothing(t *testing.T) {
 			f := transaction(r, p)
 			if differ(t, p.Program, f) || differ(t, grid, f) {
 				t.Fatalf("seed %d: facts %+v content %+v", seed, f, f.Content)
+			}
+		}
+	}
+}
+
+// TestReadServesEveryRecipient reads facts once and asks for many recipients with
+// copies of them, as a session does.
+func TestReadServesEveryRecipient(t *testing.T) {
+	for seed := range uint64(150) {
+		r := rand.New(rand.NewPCG(seed, 8))
+		p := policytest.Random(r, policytest.Wide())
+		for _, program := range []*policy.Program{p.Program, policy.AsGrid(p.Program)} {
+			for range 6 {
+				f := transaction(r, p)
+				program.Read(f)
+				for range 6 {
+					g := *f
+					g.Rcpt = p.Early(r).Rcpt
+					d, _ := policy.Eval(program, &g)
+					want, _ := policy.Explain(program, &g)
+					early, decided := policy.Early(program, &g)
+					wantEarly, wantDecided := policy.PlainEarly(program, &g)
+					if !reflect.DeepEqual(d, want) || !reflect.DeepEqual(early, wantEarly) || decided != wantDecided {
+						t.Fatalf("seed %d: got %+v, want %+v; early %+v, want %+v", seed, d, want, early, wantEarly)
+					}
+				}
 			}
 		}
 	}

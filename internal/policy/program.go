@@ -1,6 +1,9 @@
 package policy
 
-import "fmt"
+import (
+	"fmt"
+	"hash/maphash"
+)
 
 // Program is a checked and compiled policy. It never changes once made, and may be
 // used from any number of goroutines.
@@ -10,7 +13,8 @@ type Program struct {
 	Asserts  []Assert
 
 	rules     []rule
-	asserts   []predicate
+	asserts   []uint32 // in code
+	code      code
 	inside    map[string]string // exact domain -> inside host
 	suffix    []insideSuffix
 	names     map[string]int // filter -> index
@@ -18,15 +22,24 @@ type Program struct {
 	index     *index
 }
 
-// rule is a filter made ready to run.
+// rule is a filter made ready to run: what every decision reads of it, in one line of
+// the cache.
 type rule struct {
-	filter *Filter
-	holds  predicate
+	name string
+	pos  Pos
+	then *Final
+	at   uint32 // in code
+	acts bool   // it does something besides deciding
+	drop bool   // it decides, and nothing else needs to be known
+}
+
+func newRule(f *Filter) rule {
+	return rule{name: f.Name, pos: f.Pos, then: f.Then, acts: len(f.Do) > 0, drop: f.Then != nil && f.Then.Kind == ThenDrop}
 }
 
 // step is the rule's part in a decision.
 func (r *rule) step(result Result) Step {
-	return Step{Filter: r.filter.Name, Pos: r.filter.Pos, Result: result, Final: r.filter.Then != nil}
+	return Step{Filter: r.name, Pos: r.pos, Result: result, Final: r.then != nil}
 }
 
 type insideSuffix struct {
@@ -41,6 +54,7 @@ type insideSuffix struct {
 func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) {
 	c := &compiler{topology: t, filters: filters, fields: fieldTable(), tags: map[string]bool{}}
 	p := &Program{Topology: t, Filters: filters, Asserts: asserts, names: map[string]int{}}
+	var conditions, always []test
 	c.uniqueNames(filters)
 	for i := range filters {
 		f := &filters[i]
@@ -49,20 +63,37 @@ func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) 
 			c.add(f.Pos, "", fmt.Sprintf("filter %q has no condition", f.Name), "write if = true to apply it to everything")
 			continue
 		}
-		p.rules = append(p.rules, rule{filter: f, holds: c.condition(f.If)})
+		p.rules = append(p.rules, newRule(f))
+		conditions = append(conditions, c.condition(f.If))
 		c.checkActions(f)
 	}
 	c.assert = true
 	for i := range asserts {
-		p.asserts = append(p.asserts, c.condition(asserts[i].Always))
+		always = append(always, c.condition(asserts[i].Always))
 	}
 	p.indexInside(t)
 	p.indexCustomers()
 	if c.fatal() {
 		return nil, c.list
 	}
-	p.index = newIndex(p, gridFrom)
+	for p.index == nil {
+		p.layOut(conditions, always)
+		p.index = newIndex(p, gridFrom)
+	}
 	return p, c.list
+}
+
+// layOut makes code of the conditions, with a seed of its own for the hashes.
+func (p *Program) layOut(conditions, always []test) {
+	l := newLayout(maphash.MakeSeed())
+	for i := range conditions {
+		p.rules[i].at = l.add(&conditions[i])
+	}
+	p.asserts = p.asserts[:0]
+	for i := range always {
+		p.asserts = append(p.asserts, l.add(&always[i]))
+	}
+	p.code = l.done()
 }
 
 func (c *compiler) uniqueNames(filters []Filter) {

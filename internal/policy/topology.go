@@ -23,6 +23,10 @@ type Topology struct {
 	Pools       []Pool
 	DefaultPool string
 	Sinks       []Address // constant outside addresses that the operator declared
+	// Postmasters are the addresses of the postmaster here (RFC 5321, section 4.5.1),
+	// Postmaster where what comes for them goes.
+	Postmasters []Address
+	Postmaster  Address
 }
 
 // Listener is a place where SMTP sessions begin.

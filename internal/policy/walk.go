@@ -7,31 +7,38 @@ type walk struct {
 	program *Program
 	env     env
 	plain   bool // every filter; no index
-	part    int
 	last    int32
+	part    uint8
+	sign    uint32  // of the message: the bits of its atoms
+	found   []int32 // buckets
 	heap    []run
-	seen    []int32 // buckets of the content, where it was not read before
+	own     reading // of facts that were not read before
 	grid    gridWalk
+	pool    string // of the customer
+	barred  bool   // the sender is not the customer's
 }
 
 // run is what is left of a bucket.
 type run struct {
-	head int32
-	rest []int32
-	mask uint64
+	head int32 // filter
+	rest []entry
 }
 
-// begin starts at the top of the list.
+// begin makes ready for a transaction. The walk itself starts with gather.
 func (p *Program) begin(f *Facts, plain bool) *walk {
 	w := p.index.walks.Get().(*walk)
-	w.env = env{facts: f, rcpt: f.Rcpt, maybeTags: w.env.maybeTags[:0]}
+	w.env.reset(f, p)
 	w.plain, w.last = plain, -1
-	w.gather()
+	if !plain && f.read != nil && f.read.index == p.index && f.read.content == f.Content {
+		w.env.reading, w.pool, w.barred = f.read, f.read.pool, f.read.barred
+	} else {
+		w.pool, w.barred = p.customer(f)
+	}
 	return w
 }
 
 func (w *walk) end() {
-	w.env = env{maybeTags: w.env.maybeTags[:0]}
+	w.env.facts, w.env.rcpt, w.env.tags, w.env.reading = nil, Address{}, nil, nil // let go
 	w.index.walks.Put(w)
 }
 
@@ -45,9 +52,8 @@ func (w *walk) next() int {
 		return w.nextInGrid()
 	}
 	for len(w.heap) > 0 {
-		top := &w.heap[0]
-		i := top.head
-		w.advance(top)
+		i := w.heap[0].head
+		w.advance()
 		if i > w.last {
 			w.last = i
 			return int(i)
@@ -58,7 +64,7 @@ func (w *walk) next() int {
 
 // changed is called where a filter has changed a fact that others read.
 func (w *walk) changed() {
-	if w.env.rcptUnknown {
+	if w.env.lacks&lackRcpt != 0 {
 		w.plain = true // any recipient is possible: the index has no say
 	}
 	w.gather()
@@ -70,126 +76,59 @@ func (w *walk) gather() {
 		return
 	}
 	x := w.index
-	w.part = x.partitions.of(w.env.facts)
+	if w.env.reading == nil {
+		w.own.known = 0
+		x.read(&w.own, w.env.facts)
+		w.env.reading = &w.own
+	}
+	r := w.env.reading
+	w.part, w.sign = r.part, r.sign
+	w.lookUp()
 	if x.grid != nil {
-		w.grid.found = w.grid.found[:0]
-		w.lookUp()
-		w.startGrid(w.part)
+		w.startGrid()
 		return
 	}
-	w.heap = w.heap[:0]
-	w.push(x.always[w.part], ^uint64(0))
-	if w.env.facts.Content == nil {
-		w.push(x.late, 1<<w.part)
+	for _, b := range w.found {
+		w.sign |= x.filed[b].sign
 	}
-	w.lookUp()
+	w.heap = w.heap[:0]
+	w.push(r.ready)
+	for _, b := range r.buckets {
+		w.push(x.bucket(b))
+	}
+	for _, b := range w.found {
+		w.push(x.bucket(b))
+	}
 	for i := len(w.heap)/2 - 1; i >= 0; i-- {
 		w.down(i)
 	}
 }
 
-// lookUp pushes the buckets whose atoms are true.
-func (w *walk) lookUp() {
-	x, e := w.index, &w.env
-	f := e.facts
-	w.domain(dimRcptDomain, e.rcpt.Domain)
-	w.domain(dimSenderDomain, f.Sender.Domain)
-	w.domain(dimClientName, f.Client.Name)
-	w.text(dimHelo, f.Client.Helo)
-	w.text(dimRcptLocal, e.rcpt.Local)
-	w.text(dimSenderLocal, f.Sender.Local)
-	w.text(dimCustomer, f.Customer)
-	w.text(dimAuth, f.AuthUser)
-	w.mailbox(dimRcpt, e.rcpt)
-	w.mailbox(dimSender, f.Sender)
-	for i := x.networks.innermost(f.Client.Address.Unmap()); i >= 0; i = x.networks.nets[i].outer {
-		w.hit(x.networks.nets[i].bucket)
-	}
-	for _, t := range e.tags {
-		w.text(dimTag, t)
-	}
-	for _, t := range e.maybeTags {
-		w.text(dimTag, t)
-	}
-	if f.Content == nil {
-		return
-	}
-	for _, b := range w.content() {
-		w.hit(b)
+// push adds a run, from the first filter below the last that can apply.
+func (w *walk) push(filters []entry) {
+	if i := w.first(filters); i < len(filters) {
+		w.heap = append(w.heap, run{head: filters[i].filter, rest: filters[i+1:]})
 	}
 }
 
-func (w *walk) text(d dim, s string) {
-	if m := w.index.exact[d]; m != nil {
-		if b, ok := m[s]; ok {
-			w.hit(b)
+// first tells where the first filter is that can apply.
+func (w *walk) first(filters []entry) int {
+	for i := range filters {
+		if e := &filters[i]; e.sign&^w.sign == 0 && e.mask>>w.part&1 != 0 && e.filter > w.last {
+			return i
 		}
 	}
-}
-
-func (w *walk) mailbox(d dim, a Address) {
-	if m := w.index.address[d]; m != nil {
-		if b, ok := m[a]; ok {
-			w.hit(b)
-		}
-	}
-}
-
-// domain looks up a domain, and those suffixes of it that begin with a dot and have
-// as many dots as some suffix of the policy.
-func (w *walk) domain(d dim, s string) {
-	w.text(d, s)
-	x := w.index
-	if x.suffixes[d] == nil {
-		return
-	}
-	dots := 0
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i] != '.' {
-			continue
-		}
-		if dots++; x.dots[d]>>min(dots, 63)&1 == 0 {
-			continue
-		}
-		if b, ok := x.suffixes[d][s[i:]]; ok {
-			w.hit(b)
-		}
-	}
-}
-
-// hit takes a bucket whose atom is true.
-func (w *walk) hit(bucket int32) {
-	if w.index.grid != nil {
-		w.grid.found = append(w.grid.found, bucket)
-		return
-	}
-	w.push(w.index.buckets[bucket], 1<<w.part)
-}
-
-// push adds a bucket, from the first filter below the last that is in the partition.
-func (w *walk) push(bucket []int32, mask uint64) {
-	r := run{rest: bucket, mask: mask}
-	if w.step(&r) {
-		w.heap = append(w.heap, r)
-	}
-}
-
-// step moves a run to its next filter.
-func (w *walk) step(r *run) bool {
-	for k, i := range r.rest {
-		if i > w.last && w.index.masks[i]&r.mask != 0 {
-			r.head, r.rest = i, r.rest[k+1:]
-			return true
-		}
-	}
-	return false
+	return len(filters)
 }
 
 // advance moves the first run on and restores the heap.
-func (w *walk) advance(top *run) {
-	if !w.step(top) {
+func (w *walk) advance() {
+	top := &w.heap[0]
+	if i := w.first(top.rest); i < len(top.rest) {
+		top.head, top.rest = top.rest[i].filter, top.rest[i+1:]
+	} else {
 		n := len(w.heap) - 1
-		w.heap[0] = w.heap[n]
+		*top = w.heap[n]
 		w.heap = w.heap[:n]
 	}
 	w.down(0)

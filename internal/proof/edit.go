@@ -23,7 +23,7 @@ var ErrCannotEdit = errors.New("the repair cannot be written into the files")
 // into another file if need be; a clause is joined to a filter's condition, in
 // parentheses where it must be. cfg is not changed.
 func Edit(cfg *config.Config, r *verify.Repair) (map[string][]byte, error) {
-	e := &editor{files: map[string][]byte{}}
+	e := &editor{files: map[string][]byte{}, known: map[string]*outline{}}
 	for _, name := range cfg.Files {
 		e.files[name] = cfg.Sources[name]
 	}
@@ -32,10 +32,8 @@ func Edit(cfg *config.Config, r *verify.Repair) (map[string][]byte, error) {
 			return nil, err
 		}
 	}
-	for _, g := range r.Guards {
-		if err := e.guard(cfg.Files, g); err != nil {
-			return nil, err
-		}
+	if err := e.guards(cfg.Files, r.Guards); err != nil {
+		return nil, err
 	}
 	out := map[string][]byte{}
 	for name, text := range e.files {
@@ -60,7 +58,43 @@ func Patch(cfg *config.Config, edited map[string][]byte) string {
 	return b.String()
 }
 
-type editor struct{ files map[string][]byte }
+// editor holds the files as they are now, and what it knows of those that have not
+// changed since it looked.
+type editor struct {
+	files map[string][]byte
+	known map[string]*outline
+}
+
+// outline is where a file's filters and comments stand.
+type outline struct {
+	filters  map[string]*hclsyntax.Block
+	comments map[int]bool
+}
+
+// outline reads a file, if it has changed since it was last read.
+func (e *editor) outline(file string) (*outline, error) {
+	if o := e.known[file]; o != nil {
+		return o, nil
+	}
+	f, ds := hclsyntax.ParseConfig(e.files[file], file, hcl.InitialPos)
+	if ds.HasErrors() {
+		return nil, fmt.Errorf("edit %s: %s: %w", file, ds.Error(), ErrCannotEdit)
+	}
+	o := &outline{filters: map[string]*hclsyntax.Block{}, comments: commentLines(e.files[file], file)}
+	for _, b := range f.Body.(*hclsyntax.Body).Blocks {
+		if b.Type == "filter" && len(b.Labels) == 1 && o.filters[b.Labels[0]] == nil {
+			o.filters[b.Labels[0]] = b
+		}
+	}
+	e.known[file] = o
+	return o, nil
+}
+
+// put gives a file another text.
+func (e *editor) put(file string, text []byte) {
+	e.files[file] = text
+	delete(e.known, file)
+}
 
 // place is where a filter's block stands: whole lines, from the first comment above
 // it to the end of its last line.
@@ -73,21 +107,18 @@ type place struct {
 // find looks for a filter in the files as they are now.
 func (e *editor) find(files []string, name string) (*place, error) {
 	for _, file := range files {
-		src := e.files[file]
-		f, ds := hclsyntax.ParseConfig(src, file, hcl.InitialPos)
-		if ds.HasErrors() {
-			return nil, fmt.Errorf("edit %s: %s: %w", file, ds.Error(), ErrCannotEdit)
+		o, err := e.outline(file)
+		if err != nil {
+			return nil, err
 		}
-		for _, b := range f.Body.(*hclsyntax.Body).Blocks {
-			if b.Type == "filter" && len(b.Labels) == 1 && b.Labels[0] == name {
-				return e.lines(file, b)
-			}
+		if b := o.filters[name]; b != nil {
+			return e.lines(file, b, o.comments)
 		}
 	}
 	return nil, fmt.Errorf("edit filter %q: it stands in no file: %w", name, ErrCannotEdit)
 }
 
-func (e *editor) lines(file string, b *hclsyntax.Block) (*place, error) {
+func (e *editor) lines(file string, b *hclsyntax.Block, comments map[int]bool) (*place, error) {
 	src := e.files[file]
 	p := &place{file: file, block: b, begin: b.TypeRange.Start.Byte, end: b.CloseBraceRange.End.Byte}
 	lineStart := 1 + bytes.LastIndexByte(src[:p.begin], '\n')
@@ -100,7 +131,6 @@ func (e *editor) lines(file string, b *hclsyntax.Block) (*place, error) {
 	} else {
 		p.end = len(src)
 	}
-	comments := commentLines(src, file)
 	for p.begin > 0 {
 		above := 1 + bytes.LastIndexByte(src[:p.begin-1], '\n')
 		if !comments[above] {
@@ -156,7 +186,7 @@ func (e *editor) move(files []string, m verify.Move) error {
 	} else if len(bytes.TrimSpace(after)) == 0 && endsBlank(before) {
 		before = append(bytes.TrimRight(before, "\r\n \t"), nl...)
 	}
-	e.files[p.file] = append(append([]byte{}, before...), after...)
+	e.put(p.file, append(append([]byte{}, before...), after...))
 	q, err := e.find(files, m.Before)
 	if err != nil {
 		return err
@@ -170,7 +200,7 @@ func (e *editor) move(files []string, m verify.Move) error {
 	b.Write(dst[:q.begin])
 	b.WriteString(text + nl + nl)
 	b.Write(dst[q.begin:])
-	e.files[q.file] = b.Bytes()
+	e.put(q.file, b.Bytes())
 	return nil
 }
 
@@ -195,15 +225,42 @@ func endsBlank(b []byte) bool {
 	return ok && len(bytes.TrimSpace(b[1+bytes.LastIndexByte(b, '\n'):])) == 0
 }
 
-// guard joins a clause to a condition.
-func (e *editor) guard(files []string, g verify.Guard) error {
-	p, err := e.find(files, g.Filter)
-	if err != nil {
-		return err
+// guards joins clauses to conditions, from the end of each file on, so that what has
+// been found stays where it is. Several clauses of one filter keep their order.
+func (e *editor) guards(files []string, gs []verify.Guard) error {
+	type joined struct {
+		place *place
+		texts []string
 	}
+	var all []*joined
+	byName := map[string]*joined{}
+	for _, g := range gs {
+		j := byName[g.Filter]
+		if j == nil {
+			p, err := e.find(files, g.Filter)
+			if err != nil {
+				return err
+			}
+			j = &joined{place: p}
+			byName[g.Filter] = j
+			all = append(all, j)
+		}
+		j.texts = append(j.texts, g.Clause)
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].place.begin > all[j].place.begin })
+	for _, j := range all {
+		if err := e.guard(j.place, j.texts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// guard joins clauses to the condition of one filter.
+func (e *editor) guard(p *place, clauses []string) error {
 	a := p.block.Body.Attributes["if"]
 	if a == nil {
-		return fmt.Errorf("edit filter %q: it has no condition: %w", g.Filter, ErrCannotEdit)
+		return fmt.Errorf("edit filter %q: it has no condition: %w", p.block.Labels[0], ErrCannotEdit)
 	}
 	x := a.Expr.Range()
 	src := e.files[p.file]
@@ -211,17 +268,19 @@ func (e *editor) guard(files []string, g verify.Guard) error {
 	if binds(a.Expr) {
 		open, shut = "(", ")"
 	}
-	clause := g.Clause
-	if c, ds := hclsyntax.ParseExpression([]byte(clause), "", hcl.InitialPos); ds.HasErrors() || binds(c) {
-		clause = "(" + clause + ")"
-	}
 	var b bytes.Buffer
 	b.Write(src[:x.Start.Byte])
 	b.WriteString(open)
 	b.Write(src[x.Start.Byte:x.End.Byte])
-	b.WriteString(shut + " && " + clause)
+	b.WriteString(shut)
+	for _, clause := range clauses {
+		if c, ds := hclsyntax.ParseExpression([]byte(clause), "", hcl.InitialPos); ds.HasErrors() || binds(c) {
+			clause = "(" + clause + ")"
+		}
+		b.WriteString(" && " + clause)
+	}
 	b.Write(src[x.End.Byte:])
-	e.files[p.file] = b.Bytes()
+	e.put(p.file, b.Bytes())
 	return nil
 }
 

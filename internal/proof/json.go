@@ -114,8 +114,9 @@ func NewDocument(cfg *config.Config, ds config.Diagnostics, o *Outcome, took tim
 	d := Failed(ds)
 	d.Status, d.Policy, d.Claims = o.Status, cfg.Version, o.Result.Claims
 	d.Stats = Stats{Filters: o.Result.Stats.Filters, Seconds: took.Seconds(), Queries: o.Result.Stats.Queries}
+	repairs := map[*verify.Repair]*Repair{}
 	for i := range o.Result.Findings {
-		d.Findings = append(d.Findings, finding(cfg, &o.Result.Findings[i], o.Waived[i]))
+		d.Findings = append(d.Findings, finding(cfg, &o.Result.Findings[i], o.Waived[i], repairs))
 	}
 	return d
 }
@@ -128,7 +129,7 @@ func Failed(ds config.Diagnostics) *Document {
 	return &Document{Status: verify.Unknown, Claims: []verify.Claim{}, Findings: []Finding{}, Diagnostics: ds}
 }
 
-func finding(cfg *config.Config, f *verify.Finding, waived *config.Waiver) Finding {
+func finding(cfg *config.Config, f *verify.Finding, waived *config.Waiver, repairs map[*verify.Repair]*Repair) Finding {
 	out := Finding{Code: f.Code, Severity: f.Severity, Status: f.Status, Claim: f.Code.Title(), Message: f.Message, Hint: f.Hint, Filter: f.Filter, Assert: f.Assert,
 		File: f.Pos.File, Line: f.Pos.Line, Column: f.Pos.Column, Blockers: []Blocker{}, Waived: waived}
 	if w := f.Witness; w != nil {
@@ -142,7 +143,10 @@ func finding(cfg *config.Config, f *verify.Finding, waived *config.Waiver) Findi
 		out.Blockers = append(out.Blockers, Blocker{Filter: b.Filter, File: b.Pos.File, Line: b.Pos.Line})
 	}
 	if f.Repair != nil {
-		out.Repair = repair(cfg, f.Repair)
+		if repairs[f.Repair] == nil {
+			repairs[f.Repair] = repair(cfg, f.Repair)
+		}
+		out.Repair = repairs[f.Repair]
 	}
 	return out
 }

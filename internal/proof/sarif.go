@@ -118,9 +118,10 @@ func Sarif(cfg *config.Config, ds config.Diagnostics, o *Outcome, version string
 		run.Results = append(run.Results, sarifResult{RuleID: configRule, RuleIndex: index[configRule], Level: level, Message: sarifText{join(ds[i].Message, ds[i].Hint)}, Locations: []sarifLocation{location(ds[i].Pos)}})
 	}
 	if o != nil {
+		fixes := map[*verify.Repair][]sarifFix{}
 		for i := range o.Result.Findings {
 			f := &o.Result.Findings[i]
-			run.Results = append(run.Results, sarifFinding(cfg, f, o.Waived[i], index[string(f.Code)]))
+			run.Results = append(run.Results, sarifFinding(cfg, f, o.Waived[i], index[string(f.Code)], fixes))
 		}
 	}
 	return &sarifLog{Schema: "https://json.schemastore.org/sarif-2.1.0.json", Version: "2.1.0", Runs: []sarifRun{run}}
@@ -133,7 +134,7 @@ func join(message, hint string) string {
 	return message + "\nhint: " + hint
 }
 
-func sarifFinding(cfg *config.Config, f *verify.Finding, waived *config.Waiver, rule int) sarifResult {
+func sarifFinding(cfg *config.Config, f *verify.Finding, waived *config.Waiver, rule int, fixes map[*verify.Repair][]sarifFix) sarifResult {
 	r := sarifResult{RuleID: string(f.Code), RuleIndex: rule, Level: "error", Message: sarifText{join(f.Message, f.Hint)}, Locations: []sarifLocation{location(f.Pos)},
 		Prints: map[string]string{"postern/v1": string(f.Code) + "/" + f.Filter + f.Assert}}
 	if f.Severity == verify.Warning {
@@ -152,9 +153,13 @@ func sarifFinding(cfg *config.Config, f *verify.Finding, waived *config.Waiver, 
 		r.Related = append(r.Related, l)
 	}
 	if f.Repair != nil {
-		if edited, err := Edit(cfg, f.Repair); err == nil {
-			r.Fixes = []sarifFix{sarifRepair(cfg, f.Repair, edited)}
+		if _, known := fixes[f.Repair]; !known {
+			fixes[f.Repair] = nil
+			if edited, err := Edit(cfg, f.Repair); err == nil {
+				fixes[f.Repair] = []sarifFix{sarifRepair(cfg, f.Repair, edited)}
+			}
 		}
+		r.Fixes = fixes[f.Repair]
 	}
 	if waived != nil {
 		r.Suppressions = []sarifSuppression{{Kind: "inSource", Status: "accepted", Justification: waived.Reason + " (until " + lastDay(waived) + ")"}}

@@ -18,6 +18,8 @@ type Writer struct {
 	W      io.Writer
 	Colour bool
 	Config *config.Config
+
+	starts map[string][]int // of the lines, by file
 }
 
 func (w *Writer) paint(code, s string) string {
@@ -96,13 +98,14 @@ func (w *Writer) source(at policy.Pos) {
 	if w.Config == nil {
 		return
 	}
-	lines := bytes.Split(w.Config.Sources[at.File], []byte("\n"))
-	if at.Line < 1 || at.Line > len(lines) {
+	src, starts := w.Config.Sources[at.File], w.lines(at.File)
+	if at.Line < 1 || at.Line > len(starts) {
 		return
 	}
 	w.line("")
-	for i := at.Line - 1; i < len(lines) && i < at.Line-1+maxBlock; i++ {
-		text := strings.Map(printable, strings.TrimRight(string(lines[i]), "\r"))
+	for i := at.Line - 1; i < len(starts) && i < at.Line-1+maxBlock; i++ {
+		one, _, _ := bytes.Cut(src[starts[i]:], []byte("\n"))
+		text := strings.Map(printable, strings.TrimRight(string(one), "\r"))
 		if strings.Contains(text, "SCRAM-SHA-256$") {
 			text = "  ..." // a verifier is not for the screen
 		}
@@ -111,6 +114,24 @@ func (w *Writer) source(at policy.Pos) {
 			break
 		}
 	}
+}
+
+// lines gives the offset of each line of a file. A large one is gone through once.
+func (w *Writer) lines(file string) []int {
+	if starts, ok := w.starts[file]; ok {
+		return starts
+	}
+	if w.starts == nil {
+		w.starts = map[string][]int{}
+	}
+	starts := []int{0}
+	for i, c := range w.Config.Sources[file] {
+		if c == '\n' {
+			starts = append(starts, i+1)
+		}
+	}
+	w.starts[file] = starts
+	return starts
 }
 
 func (w *Writer) witness(v *verify.Witness) {

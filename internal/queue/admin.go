@@ -287,7 +287,7 @@ func (a *act) carryOut(ctx context.Context) error {
 		if a.action == "bounce" {
 			a.q.bounce(p.ref, rows[i].Message, p.rcpt, rows[i].Attempts, "given up by the operator: "+a.note)
 		} else {
-			a.q.moved(p.ref, b.Changes[i], a.action == "retry")
+			a.q.moved(p.ref, rows[i].Message, b.Changes[i], a.action == "retry")
 		}
 		a.n++
 	}
@@ -321,7 +321,7 @@ func (q *Queue) unclaim(r ref) {
 
 // moved puts an item where its change leads. now ends a site's rest: somebody wants it
 // tried.
-func (q *Queue) moved(r ref, c spool.Change, now bool) {
+func (q *Queue) moved(r ref, m *spool.Message, c spool.Change, now bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it := q.items.at(r)
@@ -334,6 +334,7 @@ func (q *Queue) moved(r ref, c spool.Change, now bool) {
 	if c.State != spool.Pending {
 		return
 	}
+	q.redirect(it, m)
 	if s := q.domains[it.domain].site; now && s != nil && s.rest != 0 {
 		s.rest, s.fails = 0, 0
 		for _, rq := range s.queues {

@@ -176,6 +176,7 @@ func (q *Queue) start(rq *ready, w *way) {
 		rq.site.dialing++
 		x.dialing = true
 		w.conns++
+		w.opened.take(1, q.o.Clock.Now())
 		rq.use(w, 1)
 	}
 	q.wg.Add(1)

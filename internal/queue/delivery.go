@@ -88,7 +88,7 @@ func (d *delivery) stopped() bool {
 		d.fail(egress.Outcome{Status: egress.Failed, Reply: err.Error(), Code: "5.1.3"}, "")
 		return true
 	}
-	if d.rt.Relays(policy.Origin(d.m.Origin), rcpt, d.r.Inside) && d.guarded(rcpt) {
+	if d.rt.Relays(policy.Origin(d.m.Origin), rcpt, d.w.queue.site.inside) && d.guarded(rcpt) {
 		return true
 	}
 	if d.q.o.Suppressed != nil && d.m.Customer != "" && d.q.o.Suppressed(d.m.Customer, d.r.To) {
@@ -178,22 +178,16 @@ func (d *delivery) stamped() ([]byte, smtp.Path) {
 		if d.rt.ReturnPath != "" && !from.IsNull() {
 			from = stamp.ReturnPath(token, d.rt.ReturnPath)
 		}
-		b.WriteString("X-Postern-Stamp: " + token + "\r\nCFBL-Feedback-ID: " + token + "\r\nFeedback-ID: " + d.m.ID.String() + ":" + feedbackWord(d.m.Customer) + ":postern:" + d.rt.Hostname + "\r\n")
+		if !stamp.Stamped(d.r.Headers) { // at acceptance, where it is signed
+			for _, f := range stamp.Fields(token, d.m.ID.String(), d.m.Customer, d.rt.Hostname) {
+				b.WriteString(f + "\r\n")
+			}
+		}
 	}
 	for _, h := range d.r.Headers {
 		b.WriteString(h + "\r\n")
 	}
 	return b.Bytes(), from
-}
-
-// feedbackWord keeps a customer's name within a Feedback-ID's syntax.
-func feedbackWord(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
-			return r
-		}
-		return '-'
-	}, s)
 }
 
 // outcome reads what became of the i-th recipient of a transaction, and the reply that
@@ -333,7 +327,7 @@ func (d *delivery) delivered(o egress.Outcome, t shaping.Traffic, now time.Time,
 	// Not waited for: a crash in this very group commit sends the message again, which
 	// is better than losing it (RFC 5321, section 4.2.5).
 	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.rcpt, State: spool.Settled}}, Events: [][]byte{ledger.Encode(e)}}
-	d.record(b, actions, now)
+	d.heed(actions)
 	if d.r.Notify&smtp.NotifySuccess != 0 && !d.w.conn.Has("DSN") {
 		d.notify(b, "relayed", o, now) // nobody further on will (RFC 3461, section 5.2.2)
 	}
@@ -359,7 +353,7 @@ func (d *delivery) deferred(o egress.Outcome, j shaping.Judgement, t shaping.Tra
 	e := &ledger.Attempted{Time: now, ID: d.m.ID, Recipient: d.rcpt, Attempt: d.attempts, Pool: t.Pool, Source: source, Peer: peer, Host: host, Reply: o.Reply, Next: next,
 		Category: j.Category, Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign}
 	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.rcpt, State: spool.Pending, Attempts: d.attempts, NotBefore: next, Reason: o.Reply}}, Events: [][]byte{ledger.Encode(e)}}
-	d.record(b, j.Actions, now)
+	d.heed(j.Actions)
 	notice := d.rt.Retry.DelayNotice
 	late := notice > 0 && now.Sub(d.m.Accepted) >= notice
 	q := d.q
@@ -407,17 +401,14 @@ func (d *delivery) failed(o egress.Outcome, category string, t shaping.Traffic, 
 	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.rcpt, State: spool.Settled}}}
 	e.DSN = d.notify(b, "failed", o, now)
 	b.Events = append([][]byte{ledger.Encode(e)}, b.Events...)
-	d.record(b, actions, now)
+	d.heed(actions)
 	d.q.finish(b)
 	d.q.forget(d.ref)
 }
 
-// record puts what the shaper has brought into force into the audit trail, and lets it
-// take effect at once.
-func (d *delivery) record(b *spool.Batch, actions []shaping.Action, now time.Time) {
-	for i := range actions {
-		b.Events = append(b.Events, ledger.Encode(adminOf(&actions[i], now)))
-	}
+// heed lets what the shaper has brought into force take effect at once. The record of it
+// is the shaper's.
+func (d *delivery) heed(actions []shaping.Action) {
 	if len(actions) > 0 {
 		d.q.Reconsider()
 	}

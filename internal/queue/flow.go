@@ -57,9 +57,6 @@ type flows struct {
 
 func keyOf(m *spool.Message, r *spool.Recipient) flowKey {
 	k := flowKey{pool: r.Pool, customer: m.Customer, campaign: m.Campaign, class: classOf(m.Priority)}
-	if r.Inside != "" {
-		k.pool = ""
-	}
 	// Each recipient of a customer's message has a stamp of its own.
 	k.combine = policy.Origin(m.Origin) != policy.Customer
 	return k

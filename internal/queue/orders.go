@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"postern.dev/postern/internal/ledger"
-	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 )
@@ -417,30 +416,4 @@ func (q *Queue) commit(ctx context.Context, events ...ledger.Event) error {
 	}
 	_, err := q.o.Store.Commit(ctx, b)
 	return err
-}
-
-// adminOf makes the event of an automatic action.
-func adminOf(a *shaping.Action, now time.Time) *ledger.Admin {
-	t := &a.Traffic
-	s := Scope{Site: t.Site, Provider: t.Provider, Pool: t.Pool, Customer: t.Customer, Campaign: t.Campaign, Domain: t.Domain}
-	v := s.values()
-	v.Set("action", a.ID)
-	v.Set("scope", a.Scope)
-	if t.Source.IsValid() {
-		v.Set("source", t.Source.String())
-	}
-	if t.MX != "" {
-		v.Set("mx", t.MX)
-	}
-	if a.Rate != nil {
-		v.Set("rate", fmt.Sprintf("%d/%s", a.Rate.Count, a.Rate.Per))
-	}
-	if !a.Until.IsZero() {
-		v.Set("until", a.Until.UTC().Format(time.RFC3339))
-	}
-	note := "rule " + a.Rule
-	if a.Count > 0 {
-		note += fmt.Sprintf(", %d replies", a.Count)
-	}
-	return &ledger.Admin{Time: now, By: "postern", Action: a.Kind, Object: readable(v), Note: note + ": " + a.Reply}
 }

@@ -27,6 +27,8 @@ type Store interface {
 	Open(id smtp.ID) (*spool.Message, *spool.Reader, error)
 	Message(id smtp.ID) (*spool.Message, error)
 	State(id smtp.ID) ([]spool.RecipientState, error)
+	// Stock yields the live messages as they stood when it was called, with their
+	// envelopes where these are cheap to come by.
 	Stock(yield func(spool.Entry) bool)
 }
 
@@ -86,6 +88,9 @@ type Routing struct {
 	Observe     bool // the guard only watches
 	// Relays reports whether a hand-off would be relaying for a stranger.
 	Relays func(origin policy.Origin, rcpt policy.Address, inside string) bool
+	// TLS gives what mail to a domain is to be protected with; nil, and nil from it, is
+	// what the peer offers. The same pointer is the same demand.
+	TLS func(domain string) *egress.Security
 }
 
 // Retry is the schedule of attempts.
@@ -223,13 +228,13 @@ func (q *Queue) load(taken func()) {
 	defer taken()
 	q.o.Store.Stock(func(e spool.Entry) bool {
 		taken()
-		m, err := e.Message, error(nil)
+		m := e.Message
 		if m == nil {
-			m, err = q.o.Store.Message(e.ID)
-		}
-		if err != nil {
-			q.o.Log.Error("message not queued", "id", e.ID.String(), "err", err)
-			return q.ctx.Err() == nil
+			var err error
+			if m, err = q.o.Store.Message(e.ID); err != nil {
+				q.o.Log.Error("message not queued", "id", e.ID.String(), "err", err)
+				return q.ctx.Err() == nil
+			}
 		}
 		q.add(m, e.States)
 		for i, st := range e.States {
@@ -270,11 +275,14 @@ func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
 	r := q.items.add(m.ID, i)
 	it := q.items.at(r)
 	it.state, it.at, it.attempts = st.State, millis(st.NotBefore), uint16(min(st.Attempts, 1<<16-1))
-	d, k := q.domainOf(&m.Recipients[i]), keyOf(m, &m.Recipients[i])
+	d, k := q.domainOf(m, &m.Recipients[i]), keyOf(m, &m.Recipients[i])
 	if len(q.orders.moves) > 0 {
 		k = q.rebound(m, k, d)
 	}
 	it.domain, it.flow = d.number, q.flows.take(k).number
+	if d.site == nil {
+		q.look(d) // whatever waits or is held: operators choose by site
+	}
 	// A notice of the delay that was due before is not sent now: it may have been already.
 	notice := q.o.Routing().Retry.DelayNotice
 	it.noticed = st.Attempts > 0 && notice > 0 && now.Sub(m.Accepted) >= notice
@@ -314,7 +322,7 @@ func (q *Queue) enqueue(r ref) {
 		return
 	}
 	f := q.flows.byNumber[it.flow]
-	rq := q.queueOf(d.site, f.pool)
+	rq := q.queueOf(d.site, f)
 	q.stand(q.laneOf(rq, f), r, false)
 	q.serve(rq)
 }

@@ -86,8 +86,8 @@ const (
 
 // domainOf gives the domain of a recipient and counts one more item of it. The lock is
 // held.
-func (q *Queue) domainOf(r *spool.Recipient) *domain {
-	k := domainKey{name: strings.ToLower(strings.TrimSuffix(r.To.Domain, ".")), inside: r.Inside}
+func (q *Queue) domainOf(m *spool.Message, r *spool.Recipient) *domain {
+	k := domainKey{name: strings.ToLower(strings.TrimSuffix(r.To.Domain, ".")), inside: q.insideOf(m, r)}
 	if a, err := policy.NormaliseDomain(r.To.Domain); err == nil {
 		k.name = a
 	}
@@ -108,6 +108,28 @@ func (q *Queue) domainOf(r *spool.Recipient) *domain {
 	}
 	d.refs++
 	return d
+}
+
+// insideOf gives the inside host that a recipient's mail goes to, "" where that is the
+// MX. What a stranger sent to a domain that had no inside host at that time goes to the
+// one that it has now: a repaired policy lets it be released.
+func (q *Queue) insideOf(m *spool.Message, r *spool.Recipient) string {
+	if r.Inside != "" || policy.Origin(m.Origin) != policy.Stranger {
+		return r.Inside
+	}
+	a, err := policy.Normalise(r.To)
+	if err != nil {
+		return ""
+	}
+	return q.o.Routing().InsideFor(a)
+}
+
+// redirect puts an item that stands in no list under the domain that the configuration
+// in force gives it. The lock is held.
+func (q *Queue) redirect(it *item, m *spool.Message) {
+	d := q.domainOf(m, &m.Recipients[it.rcpt])
+	q.domains[it.domain].refs--
+	it.domain = d.number
 }
 
 // settle gives a domain its site, or the one that is known by the same key. The lock is
@@ -209,8 +231,12 @@ func (q *Queue) notFound(d *domain, err error) {
 	}
 }
 
-// queueOf gives the ready queue of a site for a pool. The lock is held.
-func (q *Queue) queueOf(s *site, pool string) *ready {
+// queueOf gives the ready queue of a site for a flow. The lock is held.
+func (q *Queue) queueOf(s *site, f *flow) *ready {
+	pool := f.pool
+	if s.inside != "" {
+		pool = "" // no pool's source is used
+	}
 	rq := s.queues[pool]
 	if rq == nil {
 		rq = &ready{site: s, pool: pool, lanes: map[*flow]*lane{}, heap: -1}

@@ -204,11 +204,13 @@ func (w *worker) attempt() {
 func (w *worker) transact(ds []delivery) int {
 	header, from := ds[0].stamped()
 	n := 1
-	for n < len(ds) && ds[n].shares(&ds[0]) {
+	demand := ds[0].security()
+	for n < len(ds) && ds[n].shares(&ds[0]) && ds[n].security() == demand {
 		n++
 	}
 	ds = ds[:n]
 	ds[0].rewind()
+	w.secure(demand)
 	again := w.conn != nil
 	for {
 		if w.conn == nil && !w.connect(ds) {
@@ -255,12 +257,13 @@ func (w *worker) hangUp() {
 func (w *worker) connect(ds []delivery) bool {
 	q, s := w.q, w.queue.site
 	hosts, err := w.hosts(ds[0].domain())
-	now := q.o.Clock.Now()
-	q.mu.Lock()
-	w.way.opened.take(1, now)
+	if q.mu.Lock(); !w.dialing {
+		w.way.opened.take(1, q.o.Clock.Now()) // the first one was counted before
+	}
 	q.mu.Unlock()
 	for _, h := range hosts {
 		var c *egress.Conn
+		h.Security = ds[0].security()
 		if c, err = q.o.Transport.Dial(q.ctx, w.way.source, h); err == nil {
 			w.conn = c
 			q.answered(s, h, true)
@@ -273,7 +276,7 @@ func (w *worker) connect(ds []delivery) bool {
 		if q.ctx.Err() != nil {
 			break
 		}
-		if !local(err) {
+		if !local(err) && !egress.Insecure(err) {
 			q.answered(s, h, false)
 		}
 	}
@@ -313,6 +316,11 @@ func (w *worker) failed(ds []delivery, err error) {
 	now, rt := q.o.Clock.Now(), q.o.Routing()
 	q.mu.Lock()
 	q.connected(w)
+	if egress.Insecure(err) {
+		q.mu.Unlock()
+		q.settleAll(ds, o, "connect")
+		return
+	}
 	if local(err) {
 		// Another source may do: this one is left alone for a while.
 		w.way.resting = millis(now.Add(sourceRest))
@@ -393,7 +401,7 @@ func (q *Queue) giveBack(r ref) {
 		return
 	}
 	f := q.flows.byNumber[it.flow]
-	rq := q.queueOf(d.site, f.pool)
+	rq := q.queueOf(d.site, f)
 	q.stand(q.laneOf(rq, f), r, true)
 	q.serve(rq)
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -181,6 +182,7 @@ type delivery struct {
 	source   netip.Addr
 	from, to string
 	text     string
+	all      []string // recipients of the transaction
 }
 
 // peer is an SMTP server at the other end of a pipe. Its hooks give the reply to a
@@ -188,6 +190,7 @@ type delivery struct {
 type peer struct {
 	ehlo string // extensions, each on a line of its own
 	mail func(nth int) string
+	from func(source netip.Addr) string // to MAIL
 	rcpt func(to string) string
 	data func(to string) string
 	end  func(to string) string // to the end of data; the message counts where it is positive
@@ -196,11 +199,13 @@ type peer struct {
 	open, top int
 	each      []int // transactions of each connection
 	got       []delivery
+	heard     []string // MAIL and RCPT commands as they came
 }
 
 // internet is where the queue's transport goes.
 type internet struct {
 	mu      sync.Mutex
+	mx      map[string]string // domain -> the one whose hosts take its mail
 	hosts   map[string][]egress.Host
 	faults  map[string]error
 	peers   map[netip.AddrPort]*peer
@@ -231,6 +236,9 @@ func (n *internet) MX(_ context.Context, domain string) (names []string, err err
 func (n *internet) Hosts(_ context.Context, domain string, _, _ bool) ([]egress.Host, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if other := n.mx[domain]; other != "" {
+		domain = other
+	}
 	if err := n.faults[domain]; err != nil {
 		return nil, err
 	}
@@ -296,6 +304,7 @@ type talk struct {
 	w        io.Writer
 	leave    func()
 	from, to string
+	all      []string
 }
 
 func (s *talk) say(line string) bool {
@@ -319,6 +328,11 @@ func (s *talk) command() bool {
 		return false
 	}
 	verb, arg, _ := strings.Cut(strings.TrimSpace(line), ":")
+	if verb == "MAIL FROM" || verb == "RCPT TO" {
+		s.p.mu.Lock()
+		s.p.heard = append(s.p.heard, strings.TrimSpace(line))
+		s.p.mu.Unlock()
+	}
 	switch arg = strings.TrimPrefix(arg, "<"); {
 	case strings.HasPrefix(verb, "EHLO"):
 		s.say("250-peer")
@@ -330,11 +344,14 @@ func (s *talk) command() bool {
 		return s.say("250 8BITMIME")
 	case verb == "MAIL FROM":
 		s.from, _, _ = strings.Cut(arg, ">")
-		s.to = ""
+		s.to, s.all = "", nil
 		s.p.mu.Lock()
 		s.p.each[s.number]++
 		n := s.p.each[s.number]
 		s.p.mu.Unlock()
+		if s.p.from != nil {
+			return s.say(s.p.from(s.source))
+		}
 		if s.p.mail != nil {
 			return s.say(s.p.mail(n))
 		}
@@ -344,6 +361,7 @@ func (s *talk) command() bool {
 		reply := ask(s.p.rcpt, to)
 		if strings.HasPrefix(reply, "2") {
 			s.to = to
+			s.all = append(s.all, to)
 		}
 		return s.say(reply)
 	case verb == "DATA":
@@ -380,10 +398,16 @@ func (s *talk) data() bool {
 	reply := ask(s.p.end, s.to)
 	if strings.HasPrefix(reply, "2") {
 		s.p.mu.Lock()
-		s.p.got = append(s.p.got, delivery{s.source, s.from, s.to, text.String()})
+		s.p.got = append(s.p.got, delivery{s.source, s.from, s.to, text.String(), s.all})
 		s.p.mu.Unlock()
 	}
 	return s.say(reply)
+}
+
+func (p *peer) commands() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.heard)
 }
 
 func (p *peer) received() []delivery {
@@ -400,9 +424,13 @@ type world struct {
 	clock   *clock
 	net     *internet
 	gate    *gate
-	routing *queue.Routing
+	routing *queue.Routing // taken over by open
+	loaded  atomic.Pointer[queue.Routing]
 	q       *queue.Queue
 	random  io.Reader
+	options queue.Options  // of what may be left out
+	listed  []string       // on suppression lists
+	acts    []ledger.Admin // of all runs
 	trips   chan ledger.GuardTripped
 	next    int
 }
@@ -437,10 +465,36 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	routing := w.routing
-	w.q = queue.New(queue.Options{Store: w.store, Transport: w.net, Gate: w.gate, Routing: func() *queue.Routing { return routing },
-		Ring: func() *stamp.Ring { return ring }, OnGuard: func(g ledger.GuardTripped) { w.trips <- g }, Clock: w.clock, Random: w.random})
+	w.loaded.Store(w.routing)
+	o := w.options
+	o.Store, o.Transport, o.Gate, o.Clock, o.Random, o.Orders = w.store, w.net, w.gate, w.clock, w.random, slices.Values(w.acts)
+	o.Routing, o.Ring, o.OnGuard = w.loaded.Load, func() *stamp.Ring { return ring }, func(g ledger.GuardTripped) { w.trips <- g }
+	w.q = queue.New(o)
 }
+
+func (w *world) suppress(s string) {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	w.listed = append(w.listed, s)
+}
+
+func (w *world) suppressed() []string {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	return slices.Clone(w.listed)
+}
+
+// reopen makes the queue anew, which has not been started, with other options.
+func (w *world) reopen() {
+	w.t.Helper()
+	if err := w.store.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.open()
+}
+
+// setRouting loads another configuration.
+func (w *world) setRouting(r *queue.Routing) { w.routing = r; w.loaded.Store(r) }
 
 func (w *world) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -457,6 +511,11 @@ func (w *world) restart() {
 	w.stop()
 	if err := w.store.Close(); err != nil {
 		w.t.Fatal(err)
+	}
+	for _, e := range w.store.seen() {
+		if a, ok := e.(*ledger.Admin); ok {
+			w.acts = append(w.acts, *a)
+		}
 	}
 	w.open()
 	w.q.Start()

@@ -73,7 +73,7 @@ func (c *trial) byStamp(ctx context.Context) (bool, error) {
 		}
 		c.key("stamp", t.Message.String(), true)
 		if t.Recipient != stamp.NoRecipient {
-			c.v.Recipient = int(t.Recipient)
+			c.v.Recipient, c.v.Named = int(t.Recipient), true
 		}
 		why := c.contradiction(row)
 		if t.Customer != stamp.CustomerTag(row.Customer) {

@@ -174,9 +174,28 @@ func (c *trial) about(row *ledger.Accepted) {
 			}
 		}
 	}
+	c.v.Named = c.v.Named && i >= 0 && i < len(row.Decisions) || len(row.Decisions) == 1
 	c.v.Path = ledger.Path{Listener: row.Listener, Origin: row.Origin}
 	if i < len(row.Decisions) {
 		c.v.Recipient, c.v.Path.Filter, c.v.Pool = i, row.Decisions[i].Filter, row.Decisions[i].Pool
+	}
+	if c.v.Named {
+		c.v.Address = row.Decisions[c.v.Recipient].Recipient
+		c.refusals()
+	}
+}
+
+// refusals takes what a bounce says of the recipient: the group that names it, or the
+// only one there is, since a host that forwards names another address.
+func (c *trial) refusals() {
+	if c.r.Format != message.FormatDSN {
+		return
+	}
+	for i := range c.r.Recipients {
+		d := &c.r.Recipients[i]
+		if len(c.r.Recipients) == 1 || strings.EqualFold(d.Final, c.v.Address) || strings.EqualFold(d.Original, c.v.Address) {
+			c.v.Refusals = append(c.v.Refusals, Refusal{Action: d.Action, Status: d.Status, Text: d.Diagnostic})
+		}
 	}
 }
 

@@ -63,6 +63,17 @@ type Verdict struct {
 	SourceIP      netip.Addr  `json:"source_ip,omitzero"`
 	Arrived       time.Time   `json:"arrived,omitzero"`
 	Identity      string      `json:"identity,omitempty"`
+
+	Named    bool      `json:"-"` // Recipient is not a guess: a stamp names it, or the message has no other
+	Address  string    `json:"-"` // of the recipient as the ledger has it, where Named
+	Refusals []Refusal `json:"-"` // of a bounce, about that recipient
+}
+
+// Refusal is what a bounce says of the recipient.
+type Refusal struct {
+	Action string // RFC 3464: failed, delayed, ...
+	Status string // "5.1.1", "" where there is none
+	Text   string // the diagnostic
 }
 
 // Pages reports whether the verdict opens an incident: leaked or bypassed, from a

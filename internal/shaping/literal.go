@@ -14,17 +14,21 @@ const (
 )
 
 // fold gives one rune for all that differ in case alone, by the folding that regular
-// expressions use: so that what an expression finds, the index finds too.
+// expressions use, so that what an expression finds the index finds too: the ASCII
+// lower case where there is one.
 func fold(r rune) rune {
 	if r < utf8.RuneSelf {
-		if r >= 'a' && r <= 'z' {
-			r -= 'a' - 'A'
+		if r >= 'A' && r <= 'Z' {
+			r += 'a' - 'A'
 		}
 		return r
 	}
 	least := r
 	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
 		least = min(least, f)
+	}
+	if least < utf8.RuneSelf {
+		return fold(least)
 	}
 	return least
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"postern.dev/postern/internal/ahocorasick"
 )
 
 // MaxRules bounds the rules of a node, the shipped ones included.
@@ -40,7 +42,7 @@ type matcher struct {
 	codes     [600]uint16     // into codeSets
 	codeSets  []set
 	unlimited set // rules that need no literal
-	index     *index
+	index     *ahocorasick.Automaton
 }
 
 var errTooMany = errors.New("too many rules")
@@ -50,15 +52,19 @@ func newMatcher(rules []Rule) (*matcher, error) {
 		return nil, fmt.Errorf("%w: %d, and %d are the most", errTooMany, len(rules), MaxRules)
 	}
 	m := &matcher{rules: rules, used: (len(rules) + 63) / 64, provider: map[string]*set{}}
-	needed := make([][]string, len(rules))
+	var texts []string
+	var values []int32
 	for i := range rules {
 		r := &rules[i]
 		if len(r.Providers) == 0 {
 			m.general.add(i)
 		}
-		needed[i] = r.literals()
-		if needed[i] == nil {
+		needed := r.literals()
+		if needed == nil {
 			m.unlimited.add(i)
+		}
+		for _, n := range needed {
+			texts, values = append(texts, n), append(values, int32(i))
 		}
 	}
 	for i := range rules {
@@ -71,7 +77,7 @@ func newMatcher(rules []Rule) (*matcher, error) {
 		}
 	}
 	m.byCode()
-	m.index = newIndex(needed)
+	m.index = ahocorasick.New(texts, values)
 	return m, nil
 }
 
@@ -157,32 +163,18 @@ func (m *matcher) none(s *set) bool {
 	return true
 }
 
-// find adds the rules of which a literal stands in the text.
+// find adds the rules of which a literal stands in the text. The index folds ASCII
+// itself.
 func (m *matcher) find(text string, found *set) {
-	at := int32(0)
-	for i := 0; i < len(text); {
-		c := text[i]
-		if c < utf8.RuneSelf {
-			if c >= 'a' && c <= 'z' {
-				c -= 'a' - 'A'
-			}
-			at = m.index.step(at, c)
-			i++
-		} else {
-			r, size := utf8.DecodeRuneInString(text[i:])
-			var b [utf8.UTFMax]byte
-			for _, c := range b[:utf8.EncodeRune(b[:], fold(r))] {
-				at = m.index.step(at, c)
-				for _, n := range m.index.out[at] {
-					found.add(int(n))
-				}
-			}
-			i += size
-			continue
+	for i := 0; i < len(text); i++ {
+		if text[i] >= utf8.RuneSelf {
+			text = folded(text)
+			break
 		}
-		for _, n := range m.index.out[at] {
-			found.add(int(n))
-		}
+	}
+	var memory [64]int32
+	for _, n := range ahocorasick.Scan(m.index, text, memory[:0]) {
+		found.add(int(n))
 	}
 }
 

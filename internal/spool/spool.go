@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"postern.dev/postern/internal/smtp"
 )
@@ -22,6 +23,11 @@ type Options struct {
 	Reserve     int64 // free octets below which no message is taken; 64 MiB
 	Recent      int64 // octets of messages kept in memory until their first attempt; 16 MiB, none below 0
 	Log         *slog.Logger
+	// Synced is told of each fdatasync of the log and how long it took, Failed of a
+	// write or sync that failed, and whether a promise is lost by it. Both are called by
+	// the goroutine that writes; nil is nobody.
+	Synced func(took time.Duration)
+	Failed func(err error, lasting bool)
 }
 
 func (o *Options) defaults() {
@@ -72,6 +78,7 @@ type Spool struct {
 	forgot   Position // the follower needs nothing before
 	grown    chan struct{}
 	failure  error // of a Submit: what was promised is not durable
+	trouble  error // of the last group, nil once one has become durable
 
 	owed []*commit // promises that found no room; they go first. The writer's own
 }
@@ -183,6 +190,14 @@ func (s *Spool) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failure
+}
+
+// Trouble tells why the last group of commits did not become durable, nil if it did. A
+// full disk is none: it mends itself.
+func (s *Spool) Trouble() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble
 }
 
 func (s *Spool) prepare(b *Batch) (*commit, error) {
@@ -333,7 +348,11 @@ func (s *Spool) append(group []*commit) (n int, err error) {
 		_, err = seg.file.WriteAt(block, start)
 	}
 	if err == nil {
+		begin := time.Now()
 		err = seg.file.Sync()
+		if s.o.Synced != nil {
+			s.o.Synced(time.Since(begin))
+		}
 	}
 	if err != nil {
 		s.abandon(seg, block, start, err)
@@ -424,7 +443,11 @@ func (s *Spool) room(n int64) (*segment, error) {
 
 // settle tells the commits of a group their outcome and takes them into the index.
 func (s *Spool) settle(group []*commit, err error) {
+	lost := false
 	s.mu.Lock()
+	if s.trouble = err; errors.Is(err, ErrFull) {
+		s.trouble = nil
+	}
 	for _, c := range group {
 		if err == nil {
 			s.index(c.at, len(c.payload), c.kind, c.batch)
@@ -432,12 +455,16 @@ func (s *Spool) settle(group []*commit, err error) {
 			s.durable = c.at + Position(space(len(c.payload)))
 			s.outbox.add(c.at, s.durable, c.batch.Events)
 		} else if c.done == nil && !c.note && s.failure == nil {
-			s.failure = err
+			s.failure, lost = err, true
 		}
 	}
+	troubled := s.trouble != nil
 	close(s.grown)
 	s.grown = make(chan struct{})
 	s.mu.Unlock()
+	if (lost || troubled) && s.o.Failed != nil {
+		s.o.Failed(err, lost)
+	}
 	for _, c := range group {
 		if c.done != nil {
 			c.done <- err

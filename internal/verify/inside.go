@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 
 	"postern.dev/postern/internal/policy"
 )
@@ -26,6 +27,9 @@ func (v *prover) insides(r *report) {
 	if sc := v.stranger(); len(sc.listeners) > 0 {
 		next = v.handedTo(sc, nil, seen)
 	}
+	if h := v.p.InsideFor(v.top.Postmaster); h != "" && len(v.top.Postmasters) > 0 && !v.resends(h) {
+		r.assume(RelayByInside, fmt.Sprintf("inside host %q does not send on what it is given (resends = false)", h))
+	}
 	var reported = map[int]bool{}
 	for len(next) > 0 {
 		t := next[0]
@@ -38,12 +42,14 @@ func (v *prover) insides(r *report) {
 			continue
 		}
 		sc := v.insider(t.host)
-		for _, k := range v.leaks(sc, v.p) {
+		ks := v.leaksUpTo(sc, v.p, maxLeaks)
+		v.andMore(r, RelayByInside, ks)
+		for _, k := range ks {
 			if reported[k.index] {
 				continue
 			}
 			reported[k.index] = true
-			r.add(v.insideFinding(t, k, sc))
+			r.add(v.insideFinding(t, k, sc, len(reported) <= maxMended))
 		}
 		next = append(next, v.handedTo(sc, t.hops, seen)...)
 	}
@@ -52,6 +58,10 @@ func (v *prover) insides(r *report) {
 			r.assume(RelayByInside, fmt.Sprintf("inside host %q gets no mail of strangers but through this gateway", h.Name))
 		}
 	}
+}
+
+func (v *prover) resends(host string) bool {
+	return slices.ContainsFunc(v.top.Inside, func(h policy.InsideHost) bool { return h.Name == host && h.Resends })
 }
 
 // handedTo gives the hosts, not seen before, that a message of the scene can be
@@ -97,7 +107,7 @@ func (v *prover) handsTo(l *list, n int, h *policy.InsideHost) (answer, *policy.
 	})
 }
 
-func (v *prover) insideFinding(t taint, k leak, sc *scene) Finding {
+func (v *prover) insideFinding(t taint, k leak, sc *scene, mend bool) Finding {
 	f := &v.p.Filters[k.index]
 	out := Finding{Code: RelayByInside, Severity: Fault, Status: Open, Filter: f.Name, Pos: f.Pos}
 	if k.state == unknown || t.state == unknown {
@@ -114,7 +124,7 @@ func (v *prover) insideFinding(t taint, k leak, sc *scene) Finding {
 	last := w.Decisions[len(w.Decisions)-1]
 	out.Message = fmt.Sprintf("filter %q relays what inside host %q sends on: a stranger's message comes to it and goes out to %s", f.Name, t.host.Name, last.Rcpt)
 	out.Blockers = v.blockers(k)
-	if !v.o.NoRepairs {
+	if mend && !v.o.NoRepairs {
 		out.Repair = v.repair(sc, []leak{k}, func(p *policy.Program) []leak { return v.only(v.leaks(sc, p), f.Name, p) })
 	}
 	out.Hint = fmt.Sprintf("if %q sends nothing on, say resends = false in its block; else keep its mail from going out", t.host.Name)

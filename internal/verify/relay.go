@@ -15,17 +15,32 @@ type leak struct {
 	copy  *policy.Action // it is by a copy
 }
 
+// Bounds on what is said about one policy. A file of a hundred thousand filters that all
+// relay is as open as one, and a finding for each helps nobody.
+const (
+	maxLeaks   = 500 // findings of one claim
+	maxMended  = 16  // of PV002 for which a repair is sought
+	maxGuarded = 64  // filters that one repair gives a clause to
+)
+
 // leaks gives every filter of the list that relays for a scene: that delivers, or
 // copies, to anything but the inside host of the final recipient's domain and the
 // declared sinks. p is the list as a program, for the replay.
 func (v *prover) leaks(sc *scene, p *policy.Program) []leak {
+	return v.leaksUpTo(sc, p, len(p.Filters))
+}
+
+// leaksUpTo gives the first leaks, most of them at the most.
+func (v *prover) leaksUpTo(sc *scene, p *policy.Program, most int) []leak {
 	l := v.read(sc, p.Filters)
 	finals := make([]*form, 0, len(l.lines)) // of the lines above
 	var out []leak
 	for n := range l.lines {
 		ln := &l.lines[n]
 		if k, found := v.leakAt(l, n, finals, p); found {
-			out = append(out, k)
+			if out = append(out, k); len(out) >= most {
+				return out
+			}
 		}
 		if ln.f.Then != nil {
 			finals = append(finals, ln.cond)
@@ -123,14 +138,24 @@ func (v *prover) relays(r *report) {
 	if len(sc.listeners) == 0 {
 		return
 	}
-	found := v.leaks(sc, v.p)
+	found := v.leaksUpTo(sc, v.p, maxLeaks)
 	var repair *Repair
 	if len(found) > 0 && !v.o.NoRepairs {
-		repair = v.repair(sc, found, func(p *policy.Program) []leak { return v.leaks(sc, p) })
+		repair = v.repair(sc, found, func(p *policy.Program) []leak { return v.leaksUpTo(sc, p, maxLeaks) })
 	}
 	for _, k := range found {
 		r.add(v.relayFinding(RelayForStrangers, k, repair))
 	}
+	v.andMore(r, RelayForStrangers, found)
+}
+
+// andMore says that the search has ended before the list did.
+func (v *prover) andMore(r *report, c Code, found []leak) {
+	if len(found) < maxLeaks {
+		return
+	}
+	at := v.p.Filters[found[len(found)-1].index].Pos
+	r.add(Finding{Code: c, Severity: Fault, Status: Unknown, Pos: at, Message: fmt.Sprintf("%d filters so far: those below were not looked at", maxLeaks), Hint: "mend these first"})
 }
 
 func (v *prover) relayFinding(code Code, k leak, repair *Repair) Finding {

@@ -132,6 +132,9 @@ func nearestBlocker(p *policy.Program, k leak) int {
 // guards joins a clause to each leaking filter that keeps the scene's origin out.
 func (v *prover) guards(sc *scene, leaks []leak, prove func(*policy.Program) []leak) *Repair {
 	r := &Repair{Filters: slices.Clone(v.p.Filters)}
+	if len(leaks) > maxGuarded {
+		return nil
+	}
 	for round := 0; len(leaks) > 0 && round < maxMoves; round++ {
 		for _, k := range leaks {
 			f := &r.Filters[k.index]

@@ -113,9 +113,14 @@ func (v *prover) nets(ns []netip.Prefix) *form {
 	return v.u.of(atom{term: v.u.termNamed("client.address", sortIP, false), kind: testNets, nets: ns})
 }
 
+// reports lists the recipients that no filter is asked about: what comes for them is
+// read here, or goes to the operator.
 func (v *prover) reports() []policy.Pattern {
 	var ps []policy.Pattern
 	for _, a := range v.top.Reports {
+		ps = append(ps, policy.Pattern{Kind: policy.MatchAddress, Address: a})
+	}
+	for _, a := range v.top.Postmasters {
 		ps = append(ps, policy.Pattern{Kind: policy.MatchAddress, Address: a})
 	}
 	return ps

@@ -3,6 +3,7 @@ package verify
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"postern.dev/postern/internal/policy"
@@ -127,7 +128,7 @@ func (w *script) door() string {
 		}
 	}
 	fs := []string{smtOneOf("listener", ls), w.matches(t.Accept, "rcpt.local", "rcpt.domain")}
-	for _, a := range t.Reports {
+	for _, a := range slices.Concat(t.Reports, t.Postmasters) {
 		fs = append(fs, "(not "+smtIs(a, "rcpt.local", "rcpt.domain")+")")
 	}
 	for _, h := range t.Inside {

@@ -156,7 +156,7 @@ rule "gmail-unwanted-domain" {
   text         = "unusual rate of (unsolicited )?mail.*(dkim|spf|url) domain"
   threshold    = "5/10m"
   then         = backoff("15m", "4h", customer)
-  category     = "rate"
+  category     = "rate-limited"
 }
 
 rule "gmail-unwanted" {
@@ -165,7 +165,7 @@ rule "gmail-unwanted" {
   text         = "unusual rate of (unsolicited )?mail"
   threshold    = "5/10m"
   then         = backoff("15m", "4h", source)
-  category     = "rate"
+  category     = "rate-limited"
 }
 
 rule "gmail-unwanted-refused" {
@@ -174,7 +174,7 @@ rule "gmail-unwanted-refused" {
   text         = "unusual rate of unsolicited mail"
   threshold    = "3/10m"
   then         = suspend("4h", source)
-  category     = "blocked"
+  category     = "blocklisted"
 }
 
 rule "gmail-reputation-domain" {
@@ -182,7 +182,7 @@ rule "gmail-reputation-domain" {
   text         = "very low reputation of the sending domain"
   threshold    = "5/10m"
   then         = backoff("30m", "8h", customer)
-  category     = "reputation"
+  category     = "blocklisted"
 }
 
 rule "gmail-reputation" {
@@ -190,7 +190,7 @@ rule "gmail-reputation" {
   text         = "very low reputation of the sending"
   threshold    = "5/10m"
   then         = backoff("30m", "8h", source)
-  category     = "reputation"
+  category     = "blocklisted"
 }
 
 # SPF, DKIM or DMARC is broken: more of the same will not be taken either.
@@ -208,7 +208,7 @@ rule "gmail-recipient-busy" {
   enhanced     = "4.2.1"
   text         = "receiving mail"
   after        = "30m"
-  category     = "recipient-busy"
+  category     = "rate-limited"
 }
 
 rule "gmail-try-later" {
@@ -217,7 +217,7 @@ rule "gmail-try-later" {
   text         = ["try again later", "server busy"]
   threshold    = "5/10m"
   then         = connections(2, "30m", source)
-  category     = "busy"
+  category     = "remote-system"
 }
 
 # --- Yahoo --------------------------------------------------------------------------
@@ -227,7 +227,7 @@ rule "yahoo-refused-for-good" {
   destinations = ["yahoo"]
   text         = "permanently deferred"
   then         = [suspend("24h", source), retry()]
-  category     = "blocked"
+  category     = "blocklisted"
 }
 
 rule "yahoo-deferred" {
@@ -236,7 +236,7 @@ rule "yahoo-deferred" {
   text         = "\\[(ts|tss|ipts)[0-9]+\\]"
   threshold    = "5/10m"
   then         = backoff("30m", "4h", source)
-  category     = "reputation"
+  category     = "rate-limited"
 }
 
 rule "yahoo-blocklist" {
@@ -244,7 +244,7 @@ rule "yahoo-blocklist" {
   code         = "5xx"
   text         = ["\\[bl[0-9]+\\]", "connections (will )?not (be )?accepted from"]
   then         = [suspend("4h", source), retry()]
-  category     = "blocklist"
+  category     = "blocklisted"
 }
 
 # The connection has carried what it may: nothing is wrong.
@@ -269,7 +269,7 @@ rule "yahoo-policy" {
   text         = ["\\[ph[0-9]+\\]", "not (accepted|allowed).*policy reasons"]
   threshold    = "20/10m"
   then         = suspend("1h", campaign)
-  category     = "content"
+  category     = "policy"
 }
 
 rule "yahoo-recipient-busy" {
@@ -277,7 +277,7 @@ rule "yahoo-recipient-busy" {
   code         = 450
   text         = "receiving mail too quickly"
   after        = "30m"
-  category     = "recipient-busy"
+  category     = "rate-limited"
 }
 
 # --- Microsoft ----------------------------------------------------------------------
@@ -289,14 +289,14 @@ rule "outlook-blocklist" {
   code         = "5xx"
   text         = ["weren.{1,3}t sent.*network is on our block list", "\\(a?s31[0-9]{2}\\)", "\\b(sc-00[1-4]|dy-00[12]|ou-00[12])\\b"]
   then         = [suspend("4h", source, provider), retry()]
-  category     = "blocklist"
+  category     = "blocklisted"
 }
 
 rule "outlook-connections" {
   destinations = ["outlook", "microsoft365"]
   text         = ["exceeded the maximum number of connections", "maximum number of concurrent connections", "max concurrent connections"]
   then         = connections(2, "1h", source)
-  category     = "connections"
+  category     = "rate-limited"
 }
 
 # RP-001 to RP-003 in older replies, 4.7.650 and 4.7.651 in newer ones.
@@ -306,7 +306,7 @@ rule "outlook-reputation" {
   text         = ["temporarily rate limited due to ip reputation", "\\brp-00[1-3]\\b", "exceeded (the|a) rate limit"]
   threshold    = "5/10m"
   then         = backoff("30m", "4h", source, provider)
-  category     = "reputation"
+  category     = "blocklisted"
 }
 
 rule "outlook-banned" {
@@ -314,7 +314,7 @@ rule "outlook-banned" {
   code         = "5xx"
   text         = "access denied, banned send(er|ing ip)"
   then         = [suspend("24h", source, provider), retry()]
-  category     = "blocked"
+  category     = "blocklisted"
 }
 
 # A tenant's own list: nothing that other tenants would do.
@@ -322,7 +322,7 @@ rule "outlook-tenant-list" {
   destinations = ["microsoft365"]
   code         = "5xx"
   enhanced     = ["5.7.507", "5.7.513"]
-  category     = "recipient-policy"
+  category     = "policy"
 }
 
 rule "outlook-suspicious" {
@@ -331,7 +331,7 @@ rule "outlook-suspicious" {
   text         = "access denied, please try again later"
   threshold    = "3/10m"
   then         = backoff("30m", "4h", source, provider)
-  category     = "reputation"
+  category     = "rate-limited"
 }
 
 rule "outlook-busy" {
@@ -340,7 +340,7 @@ rule "outlook-busy" {
   text         = ["server busy", "temporary server error", "agent busy"]
   threshold    = "10/10m"
   then         = backoff("10m", "2h", source)
-  category     = "busy"
+  category     = "remote-system"
 }
 
 rule "outlook-authentication" {
@@ -359,7 +359,7 @@ rule "apple-volume" {
   text         = ["excessive volume", "\\[hcm[0-9]\\]"]
   threshold    = "5/10m"
   then         = backoff("15m", "2h", source)
-  category     = "rate"
+  category     = "rate-limited"
 }
 
 rule "apple-blocklist" {
@@ -367,7 +367,7 @@ rule "apple-blocklist" {
   code         = "5xx"
   text         = ["mail from ip .* (was )?rejected due to listing", "dnsbl-lookup", "ipcheck\\.proofpoint"]
   then         = [suspend("4h", source), retry()]
-  category     = "blocklist"
+  category     = "blocklisted"
 }
 
 rule "apple-authentication" {
@@ -385,7 +385,7 @@ rule "apple-policy" {
   text         = ["\\[(cs|hm)[0-9]+\\]", "rejected due to local policy", "spamhaus dbl"]
   threshold    = "20/10m"
   then         = suspend("1h", campaign)
-  category     = "content"
+  category     = "policy"
 }
 
 rule "apple-busy" {
@@ -394,7 +394,7 @@ rule "apple-busy" {
   text         = ["\\[bs[0-9]+\\]", "service unavailable"]
   threshold    = "10/10m"
   then         = backoff("10m", "1h", source)
-  category     = "busy"
+  category     = "remote-system"
 }
 
 # --- Comcast ------------------------------------------------------------------------
@@ -404,7 +404,7 @@ rule "comcast-rate" {
   text         = "\\brl[0-9]{6}\\b"
   threshold    = "2/1h"
   then         = backoff("15m", "2h", source)
-  category     = "rate"
+  category     = "rate-limited"
 }
 
 rule "comcast-connections" {
@@ -412,7 +412,7 @@ rule "comcast-connections" {
   code         = "4xx"
   text         = "too many sessions"
   then         = connections(10, "1h", source)
-  category     = "connections"
+  category     = "rate-limited"
 }
 
 rule "comcast-blocklist" {
@@ -420,7 +420,7 @@ rule "comcast-blocklist" {
   code         = "5xx"
   text         = "\\b(bl|es)[0-9]{6}\\b"
   then         = [suspend("4h", source), retry()]
-  category     = "blocklist"
+  category     = "blocklisted"
 }
 
 # --- Orange and La Poste ------------------------------------------------------------
@@ -431,7 +431,7 @@ rule "orange-connections" {
   code         = "4xx"
   text         = ["(ofr|lpn)[0-9]*[_-]104", "trop de connexions"]
   then         = connections(1, "1h", source)
-  category     = "connections"
+  category     = "rate-limited"
 }
 
 rule "orange-blocklist" {
@@ -439,7 +439,7 @@ rule "orange-blocklist" {
   code         = "5xx"
   text         = ["(ofr|lpn|lpnaaa)[0-9]*[_-]10[123]\\b", "bloquee pour incident de spam"]
   then         = [suspend("4h", source), retry()]
-  category     = "blocklist"
+  category     = "blocklisted"
 }
 
 rule "orange-later" {
@@ -448,7 +448,7 @@ rule "orange-later" {
   text         = ["service refuse", "veuillez essayer plus tard"]
   threshold    = "3/10m"
   then         = backoff("30m", "4h", source)
-  category     = "rate"
+  category     = "rate-limited"
 }
 
 # --- GMX, WEB.DE, mail.com ----------------------------------------------------------
@@ -458,7 +458,7 @@ rule "gmx-blocklist" {
   code         = "5xx"
   text         = "ip address is (block|black) ?listed"
   then         = [suspend("4h", source), retry()]
-  category     = "blocklist"
+  category     = "blocklisted"
 }
 
 rule "gmx-connections" {
@@ -466,7 +466,7 @@ rule "gmx-connections" {
   code         = "4xx"
   text         = "too many connections"
   then         = connections(1, "30m", source)
-  category     = "connections"
+  category     = "rate-limited"
 }
 
 rule "gmx-rate" {
@@ -475,7 +475,7 @@ rule "gmx-rate" {
   text         = "rate limit reached"
   threshold    = "2/10m"
   then         = backoff("1h", "4h", source)
-  category     = "rate"
+  category     = "rate-limited"
 }
 
 # Too many addresses that do not exist, or a name in EHLO that changes.
@@ -485,7 +485,7 @@ rule "gmx-policy" {
   text         = "reject due to policy (violations|restrictions)"
   threshold    = "5/1h"
   then         = backoff("1h", "8h", source)
-  category     = "reputation"
+  category     = "rate-limited"
 }
 
 # --- Elsewhere ----------------------------------------------------------------------
@@ -497,7 +497,7 @@ rule "qq-rate" {
   threshold    = "3/10m"
   then         = [backoff("30m", "8h", source), retry()]
   after        = "30m"
-  category     = "rate"
+  category     = "rate-limited"
 }
 
 rule "qq-rate-sender" {
@@ -506,7 +506,7 @@ rule "qq-rate-sender" {
   threshold    = "3/10m"
   then         = [backoff("30m", "8h", customer), retry()]
   after        = "30m"
-  category     = "rate"
+  category     = "rate-limited"
 }
 
 rule "netease-rate" {
@@ -514,7 +514,7 @@ rule "netease-rate" {
   code         = "4xx"
   text         = "hl:(ifc|rep|mep)"
   then         = backoff("30m", "8h", source)
-  category     = "rate"
+  category     = "rate-limited"
 }
 
 rule "netease-connections" {
@@ -522,7 +522,7 @@ rule "netease-connections" {
   code         = "4xx"
   text         = "hl:icc"
   then         = connections(1, "1h", source)
-  category     = "connections"
+  category     = "rate-limited"
 }
 
 rule "cloudflare-blocklist" {
@@ -530,7 +530,7 @@ rule "cloudflare-blocklist" {
   code         = "5xx"
   text         = "found on one or more (rbls|dnsbls)"
   then         = [suspend("4h", source), retry()]
-  category     = "blocklist"
+  category     = "blocklisted"
 }
 
 # Mimecast's grey-listing wants a second try after a minute and within twelve hours.
@@ -539,7 +539,7 @@ rule "mimecast-greylist" {
   code         = 451
   text         = "internal resources? (are )?temporarily unavailable"
   after        = "5m"
-  category     = "greylist"
+  category     = "greylisted"
 }
 
 rule "mimecast-connections" {
@@ -547,7 +547,7 @@ rule "mimecast-connections" {
   code         = 451
   text         = "account service is temporarily unavailable"
   then         = connections(2, "30m", source)
-  category     = "connections"
+  category     = "rate-limited"
 }
 
 rule "mimecast-list" {
@@ -555,7 +555,7 @@ rule "mimecast-list" {
   code         = 451
   text         = "ip temporarily blacklisted"
   then         = backoff("10m", "2h", source, provider)
-  category     = "reputation"
+  category     = "blocklisted"
 }
 
 rule "mimecast-reputation" {
@@ -564,7 +564,7 @@ rule "mimecast-reputation" {
   text         = "ip reputation"
   threshold    = "3/1h"
   then         = suspend("4h", source)
-  category     = "reputation"
+  category     = "blocklisted"
 }
 
 # Any site may ask Proofpoint or Barracuda; only at their own hosts is it everybody's word.
@@ -573,7 +573,7 @@ rule "proofpoint-blocklist" {
   code         = "5xx"
   text         = ["ipcheck\\.proofpoint", "dnsbl-lookup", "blocked - see"]
   then         = [suspend("4h", source, provider), retry()]
-  category     = "blocklist"
+  category     = "blocklisted"
 }
 
 rule "barracuda-blocklist" {
@@ -581,7 +581,7 @@ rule "barracuda-blocklist" {
   code         = "5xx"
   text         = "barracuda ?(central|networks|reputation)"
   then         = [suspend("4h", source, provider), retry()]
-  category     = "blocklist"
+  category     = "blocklisted"
 }
 
 # --- Everywhere ---------------------------------------------------------------------
@@ -592,7 +592,7 @@ rule "unknown-user" {
   code     = ["550", "551", "553", "554"]
   enhanced = ["5.1.1", "5.1.6", "5.1.10", "5.2.1"]
   then     = suppress()
-  category = "unknown-user"
+  category = "bad-mailbox"
 }
 
 rule "mailbox-full" {
@@ -606,14 +606,14 @@ rule "greylist" {
   code     = "4xx"
   text     = ["gr[ae]y-? ?list", "postgrey"]
   after    = "5m"
-  category = "greylist"
+  category = "greylisted"
 }
 
 rule "too-many-connections" {
   code     = "4xx"
   text     = ["too many (concurrent |simultaneous |open )?(smtp )?(connections|sessions)", "connection limit (exceeded|reached)"]
   then     = connections(2, "30m", source)
-  category = "connections"
+  category = "rate-limited"
 }
 
 # A public blocklist: this address is not wanted at this site for a while. The message
@@ -623,7 +623,7 @@ rule "blocklist" {
   text      = ["blocked (using|by) .*(spamhaus|spamcop|barracuda|sorbs|dnsbl|rbl|blocklist|blacklist)", "listed (in|at|on|by) .*(spamhaus|spamcop|barracuda|sorbs|dnsbl|rbl)"]
   threshold = "3/10m"
   then      = suspend("1h", source)
-  category  = "blocklist"
+  category  = "blocklisted"
 }
 
 rule "slow-down" {
@@ -631,7 +631,7 @@ rule "slow-down" {
   text      = ["rate limit", "too (fast|quickly|many messages|many emails|much mail)", "temporarily (deferred|rate limited|throttled)", "slow down", "throttl"]
   threshold = "5/10m"
   then      = backoff("10m", "2h", source)
-  category  = "rate"
+  category  = "rate-limited"
 }
 
 # A host that turns everybody away at the door.
@@ -640,7 +640,7 @@ rule "not-now" {
   stage     = ["connect", "helo"]
   threshold = "10/10m"
   then      = backoff("5m", "1h", mx)
-  category  = "busy"
+  category  = "remote-system"
 }
 
 rule "broken-tls" {
@@ -657,5 +657,5 @@ rule "no-answer" {
   stage     = "connect"
   threshold = "5/10m"
   then      = backoff("5m", "1h", mx)
-  category  = "network"
+  category  = "no-answer"
 }
