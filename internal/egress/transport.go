@@ -88,6 +88,8 @@ type Conn struct {
 	Host   Host
 	Source netip.Addr // that we send from
 	Sent   int        // transactions tried
+	// TLSFailure is why the connection is in clear text though the peer offers TLS.
+	TLSFailure error
 
 	secured *Security
 }
@@ -128,7 +130,10 @@ func (t *Transport) Dial(ctx context.Context, source netip.Addr, h Host) (*Conn,
 	if ctx.Err() == nil {
 		t.memory.failed(h, t.now())
 	}
-	return t.dial(ctx, source, h, false)
+	if c, err = t.dial(ctx, source, h, false); c != nil {
+		c.TLSFailure = failed
+	}
+	return c, err
 }
 
 // tlsError marks a failure of STARTTLS.
