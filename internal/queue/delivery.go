@@ -66,7 +66,7 @@ func (d *delivery) traffic() shaping.Traffic {
 	if d.w == nil {
 		return t
 	}
-	t.Site, t.Provider = d.w.queue.site.key, d.w.queue.site.provider
+	t.Site, t.Provider = d.w.queue.site.key, d.w.of
 	if d.w.way != nil {
 		t.Source = d.w.way.source
 	}

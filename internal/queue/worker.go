@@ -19,6 +19,7 @@ type worker struct {
 	conn  *egress.Conn
 	batch []ref  // what it has in hand
 	hand  []item // as they were when it took them
+	of    string // provider of the site at that time
 
 	signal   chan bool // ends its wait: true for mail, false for leaving
 	since    int64     // it waits, Unix milliseconds
@@ -121,7 +122,7 @@ func (q *Queue) fill(w *worker) verdict {
 	if w.batch = q.pick(w.queue, w.batch); len(w.batch) == 0 {
 		return goHome
 	}
-	w.hand = w.hand[:0]
+	w.hand, w.of = w.hand[:0], w.queue.site.provider
 	for _, r := range w.batch {
 		w.hand = append(w.hand, *q.items.at(r))
 	}
