@@ -28,7 +28,7 @@ internal/spool: internal/smtp
 internal/spool/faultfs: internal/spool
 internal/ledger: internal/smtp internal/policy
 internal/suppress: internal/smtp internal/policy
-internal/journal: internal/smtp internal/ledger
+internal/journal: internal/smtp internal/bounce internal/ledger
 internal/dkim:
 internal/config: internal/dkim internal/smtp internal/policy internal/verify internal/shaping internal/bounce
 internal/proof: internal/smtp internal/policy internal/verify internal/config

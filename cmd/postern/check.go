@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sort"
 	"time"
 
@@ -34,6 +33,8 @@ type checking struct {
 	repair bool
 	replay bool
 	quiet  bool
+
+	unplayed int // witnesses that could not be played
 }
 
 func runCheck(ctx context.Context, e *env, args []string) error {
@@ -55,6 +56,8 @@ func runCheck(ctx context.Context, e *env, args []string) error {
 	if n := chosen(*asJSON, *asSARIF, *asSMT2); n > 1 || n == 1 && (c.repair || c.replay) {
 		return usagef("check prints -json, or -sarif, or -smt2, or does -repair and -replay")
 	}
+	stop := endAtOnce(ctx)
+	defer stop()
 	c.cfg, c.diags = config.Load(c.path, config.Options{})
 	if *asSMT2 {
 		return c.smt2()
@@ -62,6 +65,7 @@ func runCheck(ctx context.Context, e *env, args []string) error {
 	if c.cfg != nil {
 		c.prove()
 	}
+	stop()
 	switch {
 	case *asJSON:
 		return c.json()
@@ -91,6 +95,8 @@ func (c *checking) prove() {
 // exit is the exit status as an error that prints nothing.
 func (c *checking) exit() error {
 	switch {
+	case c.unplayed > 0:
+		return &exitError{code: exitUsage, text: fmt.Sprintf("%s could not be played", count(c.unplayed, "session"))}
 	case c.o == nil || c.o.Status == verify.Unknown:
 		return &exitError{code: exitUsage}
 	case c.o.Status == verify.Open:
@@ -181,6 +187,10 @@ func (c *checking) playAll(ctx context.Context) error {
 			fmt.Fprintf(c.e.stdout, "    %s\n", line)
 		}
 		fmt.Fprintf(c.e.stdout, "  %s\n\n", r.Verdict())
+		if r.Skipped != "" {
+			c.unplayed++
+			continue
+		}
 		if !r.Confirmed {
 			return &exitError{code: exitUsage, text: "the gateway does not do what the prover says", hint: "please report it: this is a fault in Postern"}
 		}
@@ -233,15 +243,11 @@ func (c *checking) store(first *config.Config, edited map[string][]byte) error {
 		}
 		names = append(names, n)
 	}
+	if err := proof.Store(edited); err != nil {
+		return &exitError{code: exitUsage, text: err.Error()}
+	}
 	sort.Strings(names)
-	for i, n := range names {
-		target, err := filepath.EvalSymlinks(n)
-		if err == nil {
-			err = replaceFile(target, edited[n])
-		}
-		if err != nil {
-			return &exitError{code: exitUsage, text: err.Error(), hint: fmt.Sprintf("written so far: %v", names[:i])}
-		}
+	for _, n := range names {
 		fmt.Fprintf(c.e.stdout, "%s is written\n", n)
 	}
 	return nil

@@ -9,11 +9,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/term"
 
 	"postern.dev/postern/internal/config"
+	"postern.dev/postern/internal/proof"
 )
 
 // loadConfig reads a configuration and prints what is wrong with it. loud prints
@@ -73,26 +73,7 @@ func fmtFile(e *env, name string, write bool) error {
 		return nil
 	}
 	fmt.Fprintln(e.stdout, name)
-	return replaceFile(name, out)
-}
-
-// replaceFile writes a file beside the old one and renames it, so that no moment
-// shows half a configuration.
-func replaceFile(name string, content []byte) error {
-	mode := fs.FileMode(0o644)
-	if st, err := os.Stat(name); err == nil {
-		mode = st.Mode().Perm()
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(name), ".postern-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(content)
-	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return os.Rename(tmp.Name(), name)
+	return proof.Store(map[string][]byte{name: out})
 }
 
 func runInit(_ context.Context, e *env, args []string) error {

@@ -26,7 +26,8 @@ type difference struct {
 	Changes  []proof.Change `json:"changes"`
 }
 
-func runDiff(_ context.Context, e *env, args []string) error {
+func runDiff(ctx context.Context, e *env, args []string) error {
+	defer endAtOnce(ctx)()
 	f := flags("diff")
 	asJSON := f.Bool("json", false, "print one JSON object")
 	rest, err := parse(f, args)

@@ -64,11 +64,18 @@ func main() {
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	defer context.AfterFunc(ctx, stop)() // a second signal ends what the first does not
 	e := &env{stdin: stdin, stdout: stdout, stderr: stderr, colour: isTerminal(stdout)}
 	if err := dispatch(ctx, e, args); err != nil {
 		return complain(e, err)
 	}
 	return exitOK
+}
+
+// endAtOnce lets a signal end a command that computes and has nothing to put away, until
+// the answer is called.
+func endAtOnce(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { os.Exit(exitUsage) })
 }
 
 // complain prints an error as "postern: text" and a hint on a line of its own.

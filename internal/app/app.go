@@ -280,7 +280,7 @@ func (a *App) wireMail(cfg *config.Config, acts []ledger.Admin) {
 	}
 	transport := &egress.Transport{Resolver: a.resolver, Port: cfg.Node.SMTPPort, Hostname: cfg.Node.Hostname,
 		TLS: &tls.Config{MinVersion: tls.VersionTLS10, InsecureSkipVerify: true}, // opportunistic: any TLS is better than none (RFC 7435)
-		Own: func(ap netip.AddrPort) bool { return own[ap] }, Elsewhere: a.o.Elsewhere}
+		Now: a.o.Now, Own: func(ap netip.AddrPort) bool { return own[ap] }, Elsewhere: a.o.Elsewhere}
 	ring := func() *stamp.Ring { return a.now().ring }
 	a.intake = newIntake(a)
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },

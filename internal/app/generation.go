@@ -84,6 +84,7 @@ func routing(cfg *config.Config) *queue.Routing {
 		Hostname: cfg.Node.Hostname, ReturnPath: cfg.Node.ReturnPath, Postmaster: cfg.Node.Postmaster,
 		Pools: map[string][]queue.Source{}, DefaultPool: cfg.Node.DefaultPool, Inside: map[string]netip.AddrPort{}, InsideFor: p.InsideFor,
 		Retry:   queue.Retry(cfg.Retry),
+		TLS:     securities(cfg),
 		Limits:  queue.Limits{Connections: cfg.Egress.Connections, PerSite: cfg.Egress.PerSite, Messages: cfg.Egress.Messages, Idle: cfg.Egress.Idle},
 		Observe: cfg.Guard == config.GuardObserve,
 		Relays: func(o policy.Origin, rcpt policy.Address, inside string) bool {

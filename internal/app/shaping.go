@@ -12,8 +12,8 @@ import (
 
 	"postern.dev/postern/internal/ledger"
 	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/queue"
 	"postern.dev/postern/internal/shaping"
-	"postern.dev/postern/internal/spool"
 )
 
 // openShaping brings into force what the ledger says was in force.
@@ -32,26 +32,11 @@ func (a *App) openShaping(ctx context.Context, p *shaping.Program) error {
 	return nil
 }
 
-// shapingBegan puts an automatic action on record. It is not waited for: a crash in
-// this very group commit forgets the action, and the next such reply brings it back.
+// shapingBegan tells people of an automatic action. The queue puts it on record, with
+// the outcome that set it off.
 func (a *App) shapingBegan(x shaping.Action) {
 	a.metrics.shaping.WithLabelValues(x.Kind, x.Rule).Inc()
 	a.log.Warn("shaping changed", "action", x.ID, "rule", x.Rule, "does", x.Kind, "binds", binds(&x), "until", x.Until.UTC().Format(time.RFC3339), "reply", safe(x.Reply))
-	if err := a.spool.Submit(&spool.Batch{Events: [][]byte{ledger.Encode(shapingEvent(&x, ledger.ShapingBegan, x.From))}}); err != nil {
-		a.log.Error("shaping not recorded", "action", x.ID, "err", err)
-	}
-}
-
-// shapingEvent is an action as the ledger keeps it.
-func shapingEvent(a *shaping.Action, state string, when time.Time) *ledger.ShapingChanged {
-	t := &a.Traffic
-	e := &ledger.ShapingChanged{Time: when, Action: a.ID, State: state, Does: a.Kind, Rule: a.Rule, Where: a.Where, By: a.By, Scope: a.Scope, Within: a.Within,
-		Site: t.Site, Provider: t.Provider, Domain: t.Domain, MX: t.MX, Pool: t.Pool, Source: t.Source, Customer: t.Customer, Campaign: t.Campaign,
-		From: a.From, Until: a.Until, Connections: a.Connections, Reply: a.Reply, Count: a.Count, Note: a.Reason}
-	if a.Rate != nil {
-		e.Rate = a.Rate.String()
-	}
-	return e
 }
 
 // shapingAction reads an action back from the ledger.
@@ -241,7 +226,7 @@ func (a *App) shapingSuspend(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.commitEvents(r.Context(), shapingEvent(&act, ledger.ShapingBegan, now)); err != nil {
+	if err := a.commitEvents(r.Context(), queue.ShapingEvent(&act, ledger.ShapingBegan, now)); err != nil {
 		_, _ = a.shaping.Undo(act.ID, now)
 		return nil, err
 	}
@@ -260,7 +245,7 @@ func (a *App) shapingUndo(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := shapingEvent(&act, ledger.ShapingUndone, now)
+	e := queue.ShapingEvent(&act, ledger.ShapingUndone, now)
 	e.By, e.Note = req.By, req.Note
 	if err := a.commitEvents(r.Context(), e); err != nil {
 		return nil, err

@@ -26,6 +26,7 @@ type Config struct {
 	Users       map[string]User
 	LogFiles    []LogFile
 	Signing     Signing
+	TLSPolicies []TLSPolicy
 	Version     string            // first 12 hexadecimal digits of the SHA-256 over all files
 	Files       []string          // in the order in which they were read
 	Sources     map[string][]byte // by file

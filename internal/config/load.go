@@ -165,7 +165,7 @@ func topAttributes() []string {
 }
 
 func topBlocks() []string {
-	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive", "log_file", "dkim",
+	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive", "log_file", "dkim", "tls_policy",
 		"shaping", "destination", "rule", "warmup"}
 }
 
@@ -206,7 +206,7 @@ func (l *loader) once(name string, where hcl.Range) bool {
 }
 
 func (l *loader) block(hb *hclsyntax.Block) {
-	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true, "log_file": true, "dkim": true,
+	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true, "log_file": true, "dkim": true, "tls_policy": true,
 		"destination": true, "rule": true, "warmup": true}
 	if !has(topBlocks(), hb.Type) {
 		return
@@ -250,6 +250,8 @@ func (l *loader) block(hb *hclsyntax.Block) {
 		l.waive(hb)
 	case "dkim":
 		l.dkim(hb)
+	case "tls_policy":
+		l.tlsPolicy(hb)
 	case "log_file":
 		l.logFile(hb)
 	default:
@@ -311,7 +313,7 @@ func (l *loader) include(b *block, dir string) {
 func Names() []string {
 	var all []string
 	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(), waiverAttributes(),
-		shapingAttributes(), destinationAttributes(), shapeLimitAttributes(), ruleAttributes(), warmupAttributes(), logFileAttributes(), dkimAttributes(),
+		shapingAttributes(), destinationAttributes(), shapeLimitAttributes(), ruleAttributes(), warmupAttributes(), logFileAttributes(), dkimAttributes(), tlsPolicyAttributes(),
 		{"address", "addresses", "from", "auth", "proxy_from", "networks", "senders", "users", "pool", "domains", "resends", "sources", "always",
 			"first", "factor", "max", "jitter", "expire", "delay_notice"}} {
 		all = append(all, list...)

@@ -131,7 +131,7 @@ rule "gmail-unwanted" {
   text         = "unusual rate"
   then         = [throttle("60/1m", "1h", source), connections(1, "1h", source), backoff("5m", "1h", pool, everywhere), retry()]
 }
-rule "unknown-user" { off = true }
+rule "mailbox-full" { off = true }
 rule "mine" {
   enhanced = ["4.7.x"]
   after    = "10m"
@@ -172,7 +172,7 @@ warmup "new" {
 	if got := strings.Join(names, "\n"); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
-	if ms := s.Try("", replyOf(t, "550 5.1.1 no")); len(ms) != 0 {
+	if ms := s.Try("", replyOf(t, "552 5.2.2 full")); len(ms) != 0 {
 		t.Errorf("a rule that is off speaks: %v", ms)
 	}
 	for domain, provider := range map[string]string{"gmail.com": "gmail", "gmail.example": "gmail", "aol.com": "mine", "yahoo.com": "yahoo", "x.corp.example": "mine"} {

@@ -14,8 +14,9 @@ import (
 
 // Host is one address to try.
 type Host struct {
-	Name string
-	Addr netip.AddrPort
+	Name     string
+	Addr     netip.AddrPort
+	Security *Security // what the mail demands; nil is opportunistic
 }
 
 // Transport makes connections. Its fields are set before first use.
@@ -32,6 +33,16 @@ type Transport struct {
 	// Elsewhere gives where a connection goes in place of the host's address, from
 	// whatever source: for rehearsals on loopback. Nil sends everything where it belongs.
 	Elsewhere func(netip.AddrPort) netip.AddrPort
+	Now       func() time.Time // time.Now where nil
+
+	memory memory
+}
+
+func (t *Transport) now() time.Time {
+	if t.Now == nil {
+		return time.Now()
+	}
+	return t.Now()
 }
 
 // MX gives the names of a domain's mail exchangers in the order in which to try them.
@@ -77,30 +88,50 @@ type Conn struct {
 	Host   Host
 	Source netip.Addr // that we send from
 	Sent   int        // transactions tried
+	// TLSFailure is why the connection is in clear text though the peer offers TLS.
+	TLSFailure error
+
+	secured *Security
 }
 
-// Security describes the connection's TLS, "" in clear text.
+// Security describes the connection's TLS, "" in clear text: version, cipher suite, and
+// whether the peer's certificate was demanded to be right and whether a session was
+// resumed.
 func (c *Conn) Security() string {
 	s := c.TLS()
 	if s == nil {
 		return ""
 	}
-	verified := ""
-	if len(s.VerifiedChains) > 0 {
-		verified = " verified"
+	text := tls.VersionName(s.Version) + " " + tls.CipherSuiteName(s.CipherSuite)
+	if c.secured.mode() == Verified {
+		text += " verified"
 	}
-	return tls.VersionName(s.Version) + " " + tls.CipherSuiteName(s.CipherSuite) + verified
+	if s.DidResume {
+		text += " resumed"
+	}
+	return text
 }
 
 // Dial connects from a source address (the zero Addr leaves it to the system),
-// introduces us, and protects the connection where the peer offers it. When TLS
-// fails, it is tried once more in clear text: opportunistic means better than
-// nothing, not worse than it was.
+// introduces us, and protects the connection as the host's Security demands. Where that
+// is opportunistic and TLS fails, it is tried once more in clear text, and not again
+// for a while: opportunistic means better than nothing, not worse than it was.
 func (t *Transport) Dial(ctx context.Context, source netip.Addr, h Host) (*Conn, error) {
-	c, err := t.dial(ctx, source, h, true)
+	demanded := h.Security.demands()
+	protect := demanded || h.Security.mode() != Clear && !t.memory.broken(h, t.now())
+	c, err := t.dial(ctx, source, h, protect)
 	var failed *tlsError
-	if errors.As(err, &failed) {
-		c, err = t.dial(ctx, source, h, false)
+	if !errors.As(err, &failed) {
+		return c, err
+	}
+	if demanded {
+		return nil, unsound(err)
+	}
+	if ctx.Err() == nil {
+		t.memory.failed(h, t.now())
+	}
+	if c, err = t.dial(ctx, source, h, false); c != nil {
+		c.TLSFailure = failed
 	}
 	return c, err
 }
@@ -133,10 +164,13 @@ func (t *Transport) dial(ctx context.Context, source netip.Addr, h Host, protect
 		cl.Close()
 		return nil, fmt.Errorf("%s [%s]: %w", h.Name, h.Addr.Addr(), err)
 	}
-	if protect && t.TLS != nil && cl.Has("STARTTLS") {
-		cfg := t.TLS.Clone()
-		cfg.ServerName = h.Name
-		if err := cl.StartTLS(ctx, cfg); err != nil {
+	offered := t.TLS != nil && cl.Has("STARTTLS")
+	if h.Security.demands() && !offered {
+		_ = cl.Quit()
+		return nil, unoffered(h)
+	}
+	if protect && offered {
+		if err := cl.StartTLS(ctx, t.tlsFor(source, h)); err != nil {
 			cl.Close()
 			return nil, &tlsError{fmt.Errorf("%s [%s]: %w", h.Name, h.Addr.Addr(), err)}
 		}
@@ -145,7 +179,7 @@ func (t *Transport) dial(ctx context.Context, source netip.Addr, h Host, protect
 	if a, ok := nc.LocalAddr().(*net.TCPAddr); ok && !source.IsValid() {
 		local = a.AddrPort().Addr().Unmap()
 	}
-	return &Conn{Client: cl, Host: h, Source: local}, nil
+	return &Conn{Client: cl, Host: h, Source: local, secured: h.Security}, nil
 }
 
 // cause takes the addresses out of a network error: they stand before it already.
@@ -218,11 +252,14 @@ func fromReply(r *smtp.Reply) Outcome {
 // FromError reads the outcome of a connection that did not come about.
 func FromError(err error) Outcome {
 	var r *smtp.Reply
+	var insecure *insecureError
 	switch {
 	case errors.Is(err, ErrNullMX):
 		return Outcome{Status: Failed, Reply: err.Error(), Code: "5.1.10"}
 	case errors.Is(err, ErrNoDomain):
 		return Outcome{Status: Failed, Reply: err.Error(), Code: "5.1.2"}
+	case errors.As(err, &insecure):
+		return Outcome{Status: Deferred, Reply: err.Error(), Code: insecure.code}
 	case errors.As(err, &r):
 		o := fromReply(r)
 		o.Status = Deferred // another host or time may do

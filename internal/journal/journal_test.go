@@ -417,7 +417,7 @@ func TestAccounting(t *testing.T) {
 		&ledger.Accepted{Time: now, ID: id, Peer: netip.MustParseAddrPort("192.0.2.7:4711"), Helo: "app", Sender: "news@acme.example", Customer: "acme", Size: 1234,
 			Decisions: []ledger.Decided{{Recipient: "bob@dest.example", Pool: "general"}}},
 		&ledger.HandedOff{Time: at, ID: id, Address: "bob@dest.example", Domain: "dest.example", Pool: "general", Source: source, Peer: mx, Host: "mx.dest.example", Reply: "250 2.0.0 ok, thanks"},
-		&ledger.Attempted{Time: at, ID: id, Pool: "general", Reply: "connect to mx.dest.example: refused"},
+		&ledger.Attempted{Time: at, ID: id, Pool: "general", Reply: "connect to mx.dest.example: refused", Category: "no-answer"},
 		&ledger.Bounced{Time: at, ID: id, Source: source, Peer: mx, Host: "mx.dest.example", Reply: "552 5.2.2 full"},
 		&ledger.Reported{Time: at, Subject: id, Format: "arf", Provider: "aol"},
 		&ledger.Reported{Time: at, Subject: id, Format: "dsn", Provider: "dest"},
@@ -433,7 +433,7 @@ func TestAccounting(t *testing.T) {
 	want := []string{
 		"r," + q + "," + q + ",news@acme.example,bob@dest.example,,,,,,,smtp,app (192.0.2.7),,,,,1234,general,acme," + env + ",dest.example/general,general,,,,",
 		"d," + l + "," + q + `,news@acme.example,bob@dest.example,,relayed,2.0.0,"smtp;250 2.0.0 ok, thanks",mx.dest.example (203.0.113.9),,smtp,app (192.0.2.7),smtp,198.51.100.10,203.0.113.9,,1234,general,acme,` + env + ",dest.example/general,general,,,,",
-		"t," + l + "," + q + ",news@acme.example,bob@dest.example,,delayed,4.0.0,smtp;connect to mx.dest.example: refused,,other,smtp,app (192.0.2.7),smtp,,,,1234,general,acme," + env + ",dest.example/general,general,,,,",
+		"t," + l + "," + q + ",news@acme.example,bob@dest.example,,delayed,4.0.0,smtp;connect to mx.dest.example: refused,,no-answer-from-host,smtp,app (192.0.2.7),smtp,,,,1234,general,acme," + env + ",dest.example/general,general,,,,",
 		"b," + l + "," + q + ",news@acme.example,bob@dest.example,,failed,5.2.2,smtp;552 5.2.2 full,mx.dest.example (203.0.113.9),quota-issues,smtp,app (192.0.2.7),smtp,198.51.100.10,203.0.113.9,,1234,general,acme," + env + ",dest.example/general,general,,,,",
 		"f," + l + "," + q + ",news@acme.example,bob@dest.example,,,,,,,smtp,app (192.0.2.7),,,,,1234,general,acme," + env + ",dest.example/general,general,abuse,arf,aol,acme.example",
 		"rb," + l + "," + q + ",news@acme.example,bob@dest.example,,failed,,,,,smtp,app (192.0.2.7),,,,,1234,general,acme," + env + ",dest.example/general,general,,dsn,dest,",

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode"
 
+	"postern.dev/postern/internal/bounce"
 	"postern.dev/postern/internal/ledger"
 )
 
@@ -92,8 +93,10 @@ func (w *accounting) later(ctx context.Context, b []byte, e ledger.Event) ([]byt
 	case *ledger.Attempted:
 		r.delivery("delayed", "4.0.0", e.Reply, e.Host, e.Peer.Addr(), e.Source)
 		r.pool = e.Pool
+		r.classified(e.Category)
 	case *ledger.Bounced:
 		r.delivery("failed", "5.0.0", e.Reply, e.Host, e.Peer.Addr(), e.Source)
+		r.classified(e.Category)
 	case *ledger.Reported:
 		r.report(e)
 	}
@@ -155,6 +158,14 @@ func (r *record) delivery(action, status, reply, host string, peer, source netip
 	r.peer, r.source = peer.Unmap(), source.Unmap()
 	if action != "relayed" {
 		r.bounce = category(r.status, reply)
+	}
+}
+
+// classified puts PowerMTA's name for the category of the event in place of what the
+// status code tells alone. A category of the operator's own has none.
+func (r *record) classified(category string) {
+	if c, known := bounce.Parse(category); known {
+		r.bounce = c.PowerMTA()
 	}
 }
 

@@ -1,5 +1,7 @@
 package policy
 
+import "hash/maphash"
+
 // PlainEarly is Early without the index.
 func PlainEarly(p *Program, f *Facts) (Decision, bool) { return p.early(f, true) }
 
@@ -25,3 +27,6 @@ func Reindexed(p *Program) *Program {
 
 // Checked tells that every evaluation is made twice.
 const Checked = checked
+
+// testSeed is of the tests of this package alone.
+var testSeed = maphash.MakeSeed()

@@ -8,8 +8,8 @@ import (
 )
 
 // index finds, for one transaction, the filters that can give anything but No. It
-// decides nothing: what it yields is asked in order, by the predicates that the plain
-// loop asks. Each filter is filed once, under the atoms of its condition that are
+// decides nothing: what it yields is asked in order, by the code that the plain loop
+// runs. Each filter is filed once, under the atoms of its condition that are
 // rarest (as a solver watches a literal); the rest, and what listener and origin
 // alone exclude, is settled when it is built.
 //

@@ -236,8 +236,25 @@ func evalAll(b *testing.B, p *policy.Program, fs []*policy.Facts) {
 	cpu(b, before)
 }
 
-// BenchmarkReadAndEval is what a message costs once, whatever the recipients: its header
-// fields are looked up and Eval is asked for one recipient.
+// BenchmarkRead is what a message costs once, whatever the recipients.
+func BenchmarkRead(b *testing.B) {
+	for _, l := range benchLists {
+		b.Run(fmt.Sprintf("%s/n=%d", l.name, l.n), func(b *testing.B) {
+			v := newVocabulary(l.n)
+			p := mustNew(b, v.topology(), l.make(v, l.n)...)
+			fs := v.messages(distinct)
+			b.ReportAllocs()
+			i, before := 0, spent(b)
+			for b.Loop() {
+				p.Read(fs[i%distinct])
+				i++
+			}
+			cpu(b, before)
+		})
+	}
+}
+
+// BenchmarkReadAndEval is Eval of a message that was not read, for one recipient.
 func BenchmarkReadAndEval(b *testing.B) {
 	for _, l := range benchLists {
 		v := newVocabulary(l.n)

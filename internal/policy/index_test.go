@@ -86,6 +86,32 @@ func TestIndexChangesNothing(t *testing.T) {
 	}
 }
 
+// TestReadServesEveryRecipient reads facts once and asks for many recipients with
+// copies of them, as a session does.
+func TestReadServesEveryRecipient(t *testing.T) {
+	for seed := range uint64(150) {
+		r := rand.New(rand.NewPCG(seed, 8))
+		p := policytest.Random(r, policytest.Wide())
+		for _, program := range []*policy.Program{p.Program, policy.AsGrid(p.Program)} {
+			for range 6 {
+				f := transaction(r, p)
+				program.Read(f)
+				for range 6 {
+					g := *f
+					g.Rcpt = p.Early(r).Rcpt
+					d, _ := policy.Eval(program, &g)
+					want, _ := policy.Explain(program, &g)
+					early, decided := policy.Early(program, &g)
+					wantEarly, wantDecided := policy.PlainEarly(program, &g)
+					if !reflect.DeepEqual(d, want) || !reflect.DeepEqual(early, wantEarly) || decided != wantDecided {
+						t.Fatalf("seed %d: got %+v, want %+v; early %+v, want %+v", seed, d, want, early, wantEarly)
+					}
+				}
+			}
+		}
+	}
+}
+
 // FuzzIndex lets the fuzzer steer the generator.
 func FuzzIndex(f *testing.F) {
 	f.Add(uint64(1), uint64(2), uint8(24), uint8(4))

@@ -277,9 +277,12 @@ func TestBounceFromTheStart(t *testing.T) {
 		m := w.message(func(m *spool.Message) {
 			m.Recipients[0].State, m.Recipients[0].Reason = spool.Held, spool.ReasonBounce+": not to them"
 		}, "r@there.example")
-		w.commit(m)
-		w.q.Start()
-		if !died {
+		if died {
+			w.commit(m)
+			w.q.Start()
+		} else { // what comes in after the start is not in stock
+			w.q.Start()
+			w.commit(m)
 			w.q.Bounce(m.ID, 0, "not to them")
 		}
 		awaitKind[*ledger.HandedOff](w, 1)

@@ -31,6 +31,9 @@ type delivery struct {
 	r        *spool.Recipient
 	body     *spool.Reader
 	rt       *Routing
+
+	judgement shaping.Judgement
+	same      *shaping.Judgement // of a reply that was to this recipient as well
 }
 
 func (d *delivery) path() ledger.Path {
@@ -72,6 +75,8 @@ func (d *delivery) traffic() shaping.Traffic {
 	}
 	if d.w.conn != nil {
 		t.MX, t.Source = d.w.conn.Host.Name, d.w.conn.Source
+	} else if d.w.tried != "" {
+		t.MX = d.w.tried
 	}
 	return t
 }
@@ -95,7 +100,9 @@ func (d *delivery) stopped() bool {
 		d.fail(egress.Outcome{Status: egress.Failed, Reply: "recipient is on the customer's suppression list", Code: "5.7.1"}, "suppressed")
 		return true
 	}
-	if b, yes := d.q.o.Shaper.Blocked(d.traffic(), d.q.o.Clock.Now()); yes {
+	t := d.traffic()
+	t.MX = "" // of a host, connect thinks
+	if b, yes := d.q.o.Shaper.Blocked(t, d.q.o.Clock.Now()); yes {
 		d.blocked(b)
 		return true
 	}
@@ -251,9 +258,14 @@ func (d *delivery) conclude(o egress.Outcome, reply shaping.Reply) {
 	now := d.q.o.Clock.Now()
 	t := d.traffic()
 	var j shaping.Judgement
-	if !d.shared {
+	switch {
+	case d.same != nil:
+		j = *d.same
+		j.Actions = nil
+	case !d.shared:
 		j = d.q.o.Shaper.Observe(t, reply, now)
 	}
+	d.judgement = j
 	d.attempts++
 	if o.Status != egress.Delivered {
 		d.judged(&o, &j, reply, t, now)
@@ -327,7 +339,7 @@ func (d *delivery) delivered(o egress.Outcome, t shaping.Traffic, now time.Time,
 	// Not waited for: a crash in this very group commit sends the message again, which
 	// is better than losing it (RFC 5321, section 4.2.5).
 	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.rcpt, State: spool.Settled}}, Events: [][]byte{ledger.Encode(e)}}
-	d.heed(actions)
+	d.record(b, actions, now)
 	if d.r.Notify&smtp.NotifySuccess != 0 && !d.w.conn.Has("DSN") {
 		d.notify(b, "relayed", o, now) // nobody further on will (RFC 3461, section 5.2.2)
 	}
@@ -353,7 +365,7 @@ func (d *delivery) deferred(o egress.Outcome, j shaping.Judgement, t shaping.Tra
 	e := &ledger.Attempted{Time: now, ID: d.m.ID, Recipient: d.rcpt, Attempt: d.attempts, Pool: t.Pool, Source: source, Peer: peer, Host: host, Reply: o.Reply, Next: next,
 		Category: j.Category, Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign}
 	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.rcpt, State: spool.Pending, Attempts: d.attempts, NotBefore: next, Reason: o.Reply}}, Events: [][]byte{ledger.Encode(e)}}
-	d.heed(j.Actions)
+	d.record(b, j.Actions, now)
 	notice := d.rt.Retry.DelayNotice
 	late := notice > 0 && now.Sub(d.m.Accepted) >= notice
 	q := d.q
@@ -401,17 +413,9 @@ func (d *delivery) failed(o egress.Outcome, category string, t shaping.Traffic, 
 	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.rcpt, State: spool.Settled}}}
 	e.DSN = d.notify(b, "failed", o, now)
 	b.Events = append([][]byte{ledger.Encode(e)}, b.Events...)
-	d.heed(actions)
+	d.record(b, actions, now)
 	d.q.finish(b)
 	d.q.forget(d.ref)
-}
-
-// heed lets what the shaper has brought into force take effect at once. The record of it
-// is the shaper's.
-func (d *delivery) heed(actions []shaping.Action) {
-	if len(actions) > 0 {
-		d.q.Reconsider()
-	}
 }
 
 // finish commits an outcome; a message in it (a DSN) is queued then.

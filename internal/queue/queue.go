@@ -88,6 +88,9 @@ type Routing struct {
 	Observe     bool // the guard only watches
 	// Relays reports whether a hand-off would be relaying for a stranger.
 	Relays func(origin policy.Origin, rcpt policy.Address, inside string) bool
+	// TLS gives what mail to a domain is to be protected with; nil, and nil from it, is
+	// what the peer offers. The same pointer is the same demand.
+	TLS func(domain string) *egress.Security
 }
 
 // Retry is the schedule of attempts.

@@ -17,6 +17,7 @@ type worker struct {
 	queue *ready
 	way   *way // nil where the pool has no sources
 	conn  *egress.Conn
+	tried string // the host that it tries to connect to, or tried last in vain
 	batch []ref  // what it has in hand
 	hand  []item // as they were when it took them
 	of    string // provider of the site at that time
@@ -205,11 +206,13 @@ func (w *worker) attempt() {
 func (w *worker) transact(ds []delivery) int {
 	header, from := ds[0].stamped()
 	n := 1
-	for n < len(ds) && ds[n].shares(&ds[0]) {
+	demand := ds[0].security()
+	for n < len(ds) && ds[n].shares(&ds[0]) && ds[n].security() == demand {
 		n++
 	}
 	ds = ds[:n]
 	ds[0].rewind()
+	w.secure(demand)
 	again := w.conn != nil
 	for {
 		if w.conn == nil && !w.connect(ds) {
@@ -233,10 +236,7 @@ func (w *worker) transact(ds []delivery) int {
 			}
 			return n
 		}
-		for i := range ds {
-			o, reply := outcome(&res, i)
-			ds[i].conclude(o, reply)
-		}
+		w.q.concludeAll(ds, func(i int) (egress.Outcome, shaping.Reply) { return outcome(&res, i) })
 		if !w.conn.Usable() {
 			w.hangUp()
 		}
@@ -255,15 +255,22 @@ func (w *worker) hangUp() {
 // the rest waits until the site has had a rest.
 func (w *worker) connect(ds []delivery) bool {
 	q, s := w.q, w.queue.site
+	w.tried = ""
 	hosts, err := w.hosts(ds[0].domain())
 	if q.mu.Lock(); !w.dialing {
 		w.way.opened.take(1, q.o.Clock.Now()) // the first one was counted before
 	}
 	q.mu.Unlock()
-	for _, h := range hosts {
+	hosts = ds[0].preferred(hosts)
+	for i, h := range hosts {
 		var c *egress.Conn
+		h.Security = ds[0].security()
+		w.tried = h.Name
 		if c, err = q.o.Transport.Dial(q.ctx, w.way.source, h); err == nil {
-			w.conn = c
+			w.conn, w.tried = c, ""
+			if c.TLSFailure != nil {
+				ds[0].told(shaping.Reply{Text: c.TLSFailure.Error(), Stage: "tls"}, h.Name)
+			}
 			q.answered(s, h, true)
 			q.mu.Lock()
 			q.connected(w)
@@ -274,8 +281,11 @@ func (w *worker) connect(ds []delivery) bool {
 		if q.ctx.Err() != nil {
 			break
 		}
-		if !local(err) {
+		if !local(err) && !egress.Insecure(err) {
 			q.answered(s, h, false)
+			if i < len(hosts)-1 {
+				ds[0].told(replyOf(egress.FromError(err), "connect"), h.Name)
+			}
 		}
 	}
 	if q.ctx.Err() != nil {
@@ -314,6 +324,11 @@ func (w *worker) failed(ds []delivery, err error) {
 	now, rt := q.o.Clock.Now(), q.o.Routing()
 	q.mu.Lock()
 	q.connected(w)
+	if egress.Insecure(err) {
+		q.mu.Unlock()
+		q.settleAll(ds, o, "connect")
+		return
+	}
 	if local(err) {
 		// Another source may do: this one is left alone for a while.
 		w.way.resting = millis(now.Add(sourceRest))
@@ -380,8 +395,20 @@ func (q *Queue) share(items []item, o egress.Outcome) {
 
 // settleAll gives one outcome to several deliveries.
 func (q *Queue) settleAll(ds []delivery, o egress.Outcome, stage string) {
+	q.concludeAll(ds, func(int) (egress.Outcome, shaping.Reply) { return o, replyOf(o, stage) })
+}
+
+// concludeAll settles several deliveries. One reply to all of them is one reply: the
+// shaper is told of it once.
+func (q *Queue) concludeAll(ds []delivery, outcome func(i int) (egress.Outcome, shaping.Reply)) {
+	var last shaping.Reply
 	for i := range ds {
-		ds[i].conclude(o, replyOf(o, stage))
+		o, reply := outcome(i)
+		if i > 0 && o.Status != egress.Delivered && reply == last && reply.Stage != "rcpt" {
+			ds[i].same = &ds[i-1].judgement
+		}
+		ds[i].conclude(o, reply)
+		last = reply
 	}
 }
 

@@ -199,6 +199,7 @@ type peer struct {
 	open, top int
 	each      []int // transactions of each connection
 	got       []delivery
+	heard     []string // MAIL and RCPT commands as they came
 }
 
 // internet is where the queue's transport goes.
@@ -327,6 +328,11 @@ func (s *talk) command() bool {
 		return false
 	}
 	verb, arg, _ := strings.Cut(strings.TrimSpace(line), ":")
+	if verb == "MAIL FROM" || verb == "RCPT TO" {
+		s.p.mu.Lock()
+		s.p.heard = append(s.p.heard, strings.TrimSpace(line))
+		s.p.mu.Unlock()
+	}
 	switch arg = strings.TrimPrefix(arg, "<"); {
 	case strings.HasPrefix(verb, "EHLO"):
 		s.say("250-peer")
@@ -396,6 +402,12 @@ func (s *talk) data() bool {
 		s.p.mu.Unlock()
 	}
 	return s.say(reply)
+}
+
+func (p *peer) commands() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.heard)
 }
 
 func (p *peer) received() []delivery {

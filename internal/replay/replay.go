@@ -2,6 +2,8 @@ package replay
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -55,20 +57,19 @@ func Play(ctx context.Context, o Options) (*Report, error) {
 		o.Wait = 20 * time.Second
 	}
 	r := &Report{}
-	for i := range o.Witness.Hops {
-		if r.Skipped = unplayable(o.Config, &o.Witness.Hops[i]); r.Skipped != "" {
-			r.Confirmed = true
-			return r, nil
-		}
+	all, reason, err := settings(&o)
+	if err != nil || reason != "" {
+		r.Skipped = reason
+		return r, err
 	}
-	s, err := newStage(ctx, &o)
+	s, err := newStage(ctx, &o, all)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
 	r.Confirmed = true
 	for i := range o.Witness.Hops {
-		ok, err := s.hop(ctx, r, &o.Witness.Hops[i], &o.Witness.Decisions[i])
+		ok, err := s.hop(ctx, r, all[i], &o.Witness.Decisions[i])
 		if err != nil {
 			return nil, err
 		}
@@ -77,15 +78,39 @@ func Play(ctx context.Context, o Options) (*Report, error) {
 	return r, nil
 }
 
-// unplayable says what of a message cannot be made true on loopback.
-func unplayable(cfg *config.Config, f *policy.Facts) string {
-	switch {
-	case f.Client.Name != "":
-		return "it needs a client whose name in the DNS is " + f.Client.Name
-	case cfg.Program.Mentions("spf", "dkim", "dmarc") && f.Content != nil && f.Content.SPF+f.Content.DKIM+f.Content.DMARC != "":
-		return "it depends on SPF, DKIM or DMARC of the sender's domain"
-	case cfg.Program.Mentions("tls.cipher") && f.TLS.On:
-		return "it depends on the cipher of the connection"
+// settings arranges the world for all messages of a witness. Two of them that want
+// different records under one name cannot be had.
+func settings(o *Options) (all []*setting, reason string, err error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, "", err
+	}
+	zone := map[string]string{}
+	for i := range o.Witness.Hops {
+		s, reason := arrange(o.Config.Program, &o.Witness.Hops[i], &o.Witness.Decisions[i], key)
+		if reason != "" {
+			return nil, reason, nil
+		}
+		if reason := offered(o, &s.facts); reason != "" {
+			return nil, reason, nil
+		}
+		for name, record := range s.zone {
+			if old, twice := zone[name]; twice && old != record {
+				return nil, "its messages need different records of " + name, nil
+			}
+			zone[name] = record
+		}
+		all = append(all, s)
+	}
+	return all, "", nil
+}
+
+// offered says what of a connection the listener does not offer.
+func offered(o *Options, f *policy.Facts) string {
+	for i := range o.Config.Listeners {
+		if l := &o.Config.Listeners[i]; l.Name == f.Listener && l.TLS == nil && f.TLS.On {
+			return fmt.Sprintf("it needs TLS, which listener %q does not offer", l.Name)
+		}
 	}
 	return ""
 }
@@ -93,6 +118,7 @@ func unplayable(cfg *config.Config, f *policy.Facts) string {
 // stage is a gateway on loopback and a sink that takes everything it sends.
 type stage struct {
 	o         *Options
+	settings  []*setting
 	dir       string
 	lab       *lab.Lab
 	sink      *lab.Provider
@@ -102,8 +128,8 @@ type stage struct {
 }
 
 // newStage starts it.
-func newStage(ctx context.Context, o *Options) (*stage, error) {
-	s := &stage{o: o, listeners: map[string]string{}}
+func newStage(ctx context.Context, o *Options, all []*setting) (*stage, error) {
+	s := &stage{o: o, settings: all, listeners: map[string]string{}}
 	if err := s.open(ctx); err != nil {
 		s.close()
 		return nil, err
@@ -123,6 +149,9 @@ func (s *stage) open(ctx context.Context) error {
 	if s.sink, err = s.lab.AddProvider("sink", s.domains(), message.ProfileAOL, takeAll); err != nil {
 		return err
 	}
+	if err := s.records(); err != nil {
+		return err
+	}
 	if err := s.rehearsal(); err != nil {
 		return err
 	}
@@ -132,6 +161,26 @@ func (s *stage) open(ctx context.Context) error {
 		return err
 	}
 	return s.node.Start(ctx)
+}
+
+// records puts the settings into the lab's DNS.
+func (s *stage) records() error {
+	done := map[string]bool{}
+	for _, x := range s.settings {
+		for _, record := range x.zone {
+			if done[record] {
+				continue
+			}
+			done[record] = true
+			if err := s.lab.Record(record); err != nil {
+				return err
+			}
+		}
+		for _, name := range x.broken {
+			s.lab.Break(name, true)
+		}
+	}
+	return nil
 }
 
 // close takes everything down.
@@ -202,7 +251,7 @@ func (s *stage) rehearsal() error {
 		l.Addresses, l.ProxyFrom, l.Limits = []netip.AddrPort{addr}, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, smtp.DefaultLimits()
 		if l.TLS != nil {
 			if tls == nil {
-				if tls, err = certificate(s.dir); err != nil {
+				if tls, err = certificate(s.dir, slices.ContainsFunc(s.settings, func(x *setting) bool { return x.rsa })); err != nil {
 					return err
 				}
 			}
@@ -239,8 +288,8 @@ func free() (netip.AddrPort, error) {
 }
 
 // hop speaks one session and looks what comes of it.
-func (s *stage) hop(ctx context.Context, r *Report, f *policy.Facts, d *policy.Decision) (bool, error) {
-	accepted, lines, err := s.speak(ctx, f)
+func (s *stage) hop(ctx context.Context, r *Report, x *setting, d *policy.Decision) (bool, error) {
+	accepted, lines, err := s.speak(ctx, x)
 	r.Lines = append(r.Lines, lines...)
 	if err != nil {
 		return false, err

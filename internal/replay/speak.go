@@ -3,24 +3,27 @@ package replay
 import (
 	"bufio"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"postern.dev/postern/internal/config"
-	"postern.dev/postern/internal/policy"
 	"postern.dev/postern/internal/proof"
 )
 
@@ -34,7 +37,8 @@ type dialogue struct {
 
 // speak plays one message and reports whether it was accepted. The peer's address
 // goes ahead in a PROXY header, which the stage's listeners believe from loopback.
-func (s *stage) speak(ctx context.Context, f *policy.Facts) (accepted bool, lines []string, err error) {
+func (s *stage) speak(ctx context.Context, x *setting) (accepted bool, lines []string, err error) {
+	f := &x.facts
 	addr, ok := s.listeners[f.Listener]
 	if !ok {
 		return false, nil, fmt.Errorf("replay: no listener %q", f.Listener)
@@ -56,7 +60,10 @@ func (s *stage) speak(ctx context.Context, f *policy.Facts) (accepted bool, line
 		return false, nil, fmt.Errorf("replay: %w", err)
 	}
 	d.note("peer %s, to listener %s at %s", f.Client.Address, f.Listener, addr)
-	accepted, err = d.session(s.cfg.Program, f, s.implicit(f.Listener))
+	for _, record := range slices.Sorted(maps.Values(x.zone)) {
+		d.note("in the DNS: %s", record)
+	}
+	accepted, err = d.session(x, s.implicit(f.Listener))
 	return accepted, d.lines, err
 }
 
@@ -74,9 +81,10 @@ func (d *dialogue) note(format string, a ...any) {
 }
 
 // session gives true when the end of the data was answered with 250.
-func (d *dialogue) session(p *policy.Program, f *policy.Facts, implicit bool) (bool, error) {
+func (d *dialogue) session(x *setting, implicit bool) (bool, error) {
+	f := &x.facts
 	if implicit {
-		if err := d.protect(f); err != nil {
+		if err := d.protect(x); err != nil {
 			return false, err
 		}
 	}
@@ -90,11 +98,11 @@ func (d *dialogue) session(p *policy.Program, f *policy.Facts, implicit bool) (b
 	if ok, err := d.say("EHLO " + name); !ok {
 		return false, err
 	}
-	if (f.TLS.On || f.AuthUser != "") && !implicit {
+	if f.TLS.On && !implicit {
 		if ok, err := d.say("STARTTLS"); !ok {
 			return false, err
 		}
-		if err := d.protect(f); err != nil {
+		if err := d.protect(x); err != nil {
 			return false, err
 		}
 		if ok, err := d.say("EHLO " + name); !ok {
@@ -107,10 +115,11 @@ func (d *dialogue) session(p *policy.Program, f *policy.Facts, implicit bool) (b
 			return false, err
 		}
 	}
-	return d.transaction(p, f)
+	return d.transaction(x)
 }
 
-func (d *dialogue) transaction(p *policy.Program, f *policy.Facts) (bool, error) {
+func (d *dialogue) transaction(x *setting) (bool, error) {
+	f := &x.facts
 	from, to := proof.Path(f.Sender).String(), proof.Path(f.Rcpt).String()
 	more := ""
 	if !ascii(from + to) {
@@ -121,7 +130,7 @@ func (d *dialogue) transaction(p *policy.Program, f *policy.Facts) (bool, error)
 			return false, err
 		}
 	}
-	text := string(proof.Message(p, f))
+	text := string(x.text)
 	var b strings.Builder
 	for line := range strings.SplitAfterSeq(text, "\r\n") {
 		if strings.HasPrefix(line, ".") {
@@ -180,10 +189,16 @@ func (d *dialogue) reply() error {
 }
 
 // protect makes the connection TLS, at the version that the witness has.
-func (d *dialogue) protect(f *policy.Facts) error {
+func (d *dialogue) protect(x *setting) error {
 	cfg := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12} // our own certificate, on loopback
-	if f.TLS.Version == "1.2" {
+	switch x.facts.TLS.Version {
+	case "1.2":
 		cfg.MaxVersion = tls.VersionTLS12
+	case "1.3":
+		cfg.MinVersion = tls.VersionTLS13
+	}
+	if x.suite != 0 {
+		cfg.CipherSuites = []uint16{x.suite}
 	}
 	c := tls.Client(d.nc, cfg)
 	if err := c.Handshake(); err != nil {
@@ -191,18 +206,24 @@ func (d *dialogue) protect(f *policy.Facts) error {
 	}
 	d.nc = c
 	d.r.Reset(c)
-	d.note("TLS")
+	d.note("TLS %s", tls.CipherSuiteName(c.ConnectionState().CipherSuite))
 	return nil
 }
 
 // certificate writes a certificate of our own for the stage's listeners.
-func certificate(dir string) (*config.TLS, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func certificate(dir string, needRSA bool) (*config.TLS, error) {
+	var key crypto.Signer
+	var err error
+	if needRSA {
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	} else {
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
 	if err != nil {
 		return nil, err
 	}
 	t := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{"gw.rehearsal.example"}}
-	cert, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
+	cert, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
 	if err != nil {
 		return nil, err
 	}

@@ -151,7 +151,7 @@ func insert(set []string, s string) []string {
 }
 
 func alternateNeeds(subs []*syntax.Regexp, depth int) needs {
-	var exact, any []string
+	var exact, some []string
 	allExact, allKnown := true, true
 	for _, sub := range subs {
 		n := needsOf(sub, depth+1)
@@ -162,14 +162,14 @@ func alternateNeeds(subs []*syntax.Regexp, depth int) needs {
 		one := better(useful(n.exact), n.any)
 		allKnown = allKnown && len(one) > 0
 		for _, s := range one {
-			any = insert(any, s)
+			some = insert(some, s)
 		}
 	}
 	switch {
 	case allExact && len(exact) <= maxLiterals:
 		return needs{exact: exact}
-	case allKnown && len(any) <= maxLiterals:
-		return needs{any: any}
+	case allKnown && len(some) <= maxLiterals:
+		return needs{any: some}
 	}
 	return needs{}
 }

@@ -115,7 +115,7 @@ func TestMillions(t *testing.T) {
 		}
 	}()
 	begin := time.Now()
-	out, err := s.Import(t.Context(), &file{n: n, random: rand.New(rand.NewPCG(1, 2))}, suppress.ImportOptions{Customer: "acme", Reason: suppress.Manual, MaxBad: -1})
+	out, err := s.Import(t.Context(), &file{n: n, random: rand.New(rand.NewPCG(1, 2))}, suppress.ImportOptions{Customer: "acme", Reason: suppress.Manual, MaxBad: -1, Progress: progress(begin)})
 	took := time.Since(begin)
 	close(stop)
 	writes := <-beside
@@ -147,6 +147,17 @@ func TestMillions(t *testing.T) {
 		t.Fatalf("counted %+v, %v", counted, err)
 	}
 	t.Logf("counted in %v", time.Since(begin).Round(time.Millisecond))
+}
+
+// progress tells where a long import is, where somebody watches.
+func progress(begin time.Time) func(int64) {
+	next := int64(5_000_000)
+	return func(lines int64) {
+		if lines >= next {
+			fmt.Fprintf(os.Stderr, "%d lines after %v\n", lines, time.Since(begin).Round(time.Second))
+			next = lines - lines%5_000_000 + 5_000_000
+		}
+	}
 }
 
 // resident is what the process holds of the machine's memory at most (VmHWM), octets.

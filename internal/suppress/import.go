@@ -44,6 +44,11 @@ type Imported struct {
 // maxFaults bounds what is told of bad lines.
 const maxFaults = 100
 
+// importBatch is how much is written at once, octets: more than half of a table in
+// memory, so that Pebble sorts it and writes it out as it is. Entry by entry into such a
+// table would cost four times as much.
+const importBatch = memTable/2 + 1<<20
+
 // ErrBusy tells that an import is under way; there is one at a time.
 var ErrBusy = errors.New("another import is under way")
 
@@ -123,7 +128,7 @@ func (im *importer) run(ctx context.Context, r io.Reader) error {
 			im.out.Stopped = fmt.Sprintf("line %d: more than %d bad lines", l.number, im.o.MaxBad)
 			return nil
 		}
-		if im.batch.Count() >= 4096 {
+		if im.batch.Len() >= importBatch {
 			if err := im.flush(ctx, pebble.NoSync); err != nil {
 				return err
 			}
@@ -253,8 +258,6 @@ func (im *importer) flush(ctx context.Context, how *pebble.WriteOptions) error {
 	if im.o.Progress != nil {
 		im.o.Progress(im.out.Lines)
 	}
-	im.s.mu.Lock()
-	defer im.s.mu.Unlock()
 	if im.batch.Empty() {
 		if how != pebble.Sync {
 			return nil

@@ -58,7 +58,7 @@ var (
 
 // Sizes of the store, octets. Four tables in memory at most, and the cache.
 const (
-	memTable   = 64 << 20
+	memTable   = 32 << 20
 	memTables  = 4
 	tableFile  = 8 << 20 // of the first level; doubled from level to level
 	block      = 8 << 10

@@ -586,14 +586,8 @@ rule "barracuda-blocklist" {
 
 # --- Everywhere ---------------------------------------------------------------------
 
-# An address that does not exist will not exist tomorrow: it goes on the sender's
-# suppression list.
-rule "unknown-user" {
-  code     = ["550", "551", "553", "554"]
-  enhanced = ["5.1.1", "5.1.6", "5.1.10", "5.2.1"]
-  then     = suppress()
-  category = "bad-mailbox"
-}
+# Addresses that do not exist need no rule: whether a refusal is about the address, and
+# puts it on the customer's suppression list, is judged from its words.
 
 rule "mailbox-full" {
   code     = ["452", "552", "422"]
@@ -614,6 +608,13 @@ rule "too-many-connections" {
   text     = ["too many (concurrent |simultaneous |open )?(smtp )?(connections|sessions)", "connection limit (exceeded|reached)"]
   then     = connections(2, "30m", source)
   category = "rate-limited"
+}
+
+# The connection has carried what it may, says the receiver: a new one will do.
+rule "connection-used-up" {
+  code     = "4xx"
+  text     = "too many (messages|mails|transactions) (on|in|for|per)? ?(this|one|a|the|each)? ?(smtp )?(connection|session)"
+  category = "connection"
 }
 
 # A public blocklist: this address is not wanted at this site for a while. The message
