@@ -1,11 +1,11 @@
 #!/bin/sh
 # Install what the tests need: Postfix for smtp-source and smtp-sink, Exim and Postfix
-# as servers to hand mail to, swaks as another client, z3 as
-# another prover, dkimverify as another verifier. Works as root or with sudo.
+# as servers to hand mail to, swaks as another client, z3 and
+# cvc5 as other provers, dkimverify as another verifier. Works as root or with sudo.
 set -eu
 
 missing=""
-for pair in smtp-source:postfix smtp-sink:postfix swaks:swaks z3:z3 dkimverify:python3-dkim; do
+for pair in smtp-source:postfix smtp-sink:postfix swaks:swaks z3:z3 cvc5:cvc5 dkimverify:python3-dkim; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair##*:}"
 done
 # swaks speaks TLS through this module, which its package only recommends.

@@ -86,9 +86,19 @@ func chosen(flags ...bool) int {
 	return n
 }
 
+// warningTime is how long warnings are looked for, once the claims are settled.
+const warningTime = 10 * time.Second
+
 func (c *checking) prove() {
 	begin := time.Now()
-	r := verify.Check(c.cfg.Program, verify.Options{NoWarnings: c.quiet})
+	var late time.Time
+	enough := func() bool {
+		if late.IsZero() {
+			late = time.Now().Add(warningTime)
+		}
+		return time.Now().After(late)
+	}
+	r := verify.Check(c.cfg.Program, verify.Options{NoWarnings: c.quiet, Enough: enough})
 	c.o, c.took = proof.Apply(r, c.cfg.Waivers, time.Now()), time.Since(begin)
 }
 
@@ -162,6 +172,7 @@ func (c *checking) text(ctx context.Context) error {
 	if !c.quiet {
 		w = c.writer()
 		w.Assumptions(c.o)
+		w.Cut(c.o)
 	}
 	fmt.Fprintf(c.e.stdout, "%s: policy %s is %s\n", c.path, c.cfg.Version, proof.Summary(c.o, c.took))
 	return c.exit()

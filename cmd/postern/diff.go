@@ -13,10 +13,12 @@ import (
 
 const diffHelp = `Compares what two configurations do, not how they are written: each class of messages
 whose fate changes, with one message of it, and what decides about it in the old and in the
-new one. A class is a pair of deciding filters and an origin.
+new one. A class is a pair of deciding filters and an origin. Behind them it lists what filters
+do otherwise to messages whose fate is the same: logs, tags, headers, limits, copies, and
+whom held mail is for.
 
-Exit status: 0 every message has the same fate, 1 some do not, 2 bad input, or the search
-was cut short.`
+Exit status: 0 every message has the same fate and the same effects, 1 some have not, 2 bad
+input, or the search was cut short.`
 
 // difference is the answer of diff -json.
 type difference struct {
@@ -75,24 +77,48 @@ func readPolicy(e *env, path string) (*config.Config, error) {
 
 func printDiff(e *env, old, next *config.Config, changes []verify.Change, complete bool) {
 	w := &proof.Writer{W: e.stdout, Colour: e.colour, Config: next}
+	fates := 0
 	for i := range changes {
 		c := &changes[i]
+		was, is := proof.Fate(&c.Old), proof.Fate(&c.New)
+		if c.Effect == nil {
+			fates++
+		} else {
+			was, is = proof.EffectText(c.Effect, c.Effect.Old), proof.EffectText(c.Effect, c.Effect.New)
+		}
 		fmt.Fprintf(e.stdout, "%d. %s\n", i+1, proof.Class(&c.Facts))
-		w.Diff("- " + proof.Fate(&c.Old) + "\n" + way(old.Program, &c.Facts) + "+ " + proof.Fate(&c.New) + "\n" + way(next.Program, &c.Facts))
+		w.Diff("- " + was + "\n" + way(old.Program, &c.Facts) + "+ " + is + "\n" + way(next.Program, &c.Facts))
 		fmt.Fprintln(e.stdout)
 	}
-	switch {
-	case len(changes) == 0 && complete:
-		fmt.Fprintln(e.stdout, "every message has the same fate")
-	case len(changes) == 0:
-		fmt.Fprintln(e.stdout, "no difference was found, but the search was cut short: it cannot be told")
-	case !complete:
-		fmt.Fprintf(e.stdout, "at least %d kinds of messages change their fate: the search was cut short\n", len(changes))
-	case len(changes) == 1:
-		fmt.Fprintln(e.stdout, "one kind of message changes its fate")
-	default:
-		fmt.Fprintf(e.stdout, "%d kinds of messages change their fate\n", len(changes))
+	fmt.Fprintln(e.stdout, diffSum(fates, len(changes)-fates, complete))
+}
+
+// diffSum puts in words how many kinds of messages fare otherwise.
+func diffSum(fates, effects int, complete bool) string {
+	if fates+effects == 0 {
+		if complete {
+			return "every message has the same fate"
+		}
+		return "no difference was found, but the search was cut short: it cannot be told"
 	}
+	var parts []string
+	switch {
+	case fates == 1 && complete:
+		parts = append(parts, "one kind of message changes its fate")
+	case fates > 0:
+		parts = append(parts, fmt.Sprintf("%d kinds of messages change their fate", fates))
+	}
+	switch {
+	case effects == 1 && complete:
+		parts = append(parts, "one effect differs where the fate is the same")
+	case effects > 0:
+		parts = append(parts, fmt.Sprintf("%d effects differ where the fate is the same", effects))
+	}
+	out := strings.Join(parts, "; ")
+	if !complete {
+		return "at least " + out + ": the search was cut short"
+	}
+	return out
 }
 
 // way lists the filters that applied to a message, and where they stand.

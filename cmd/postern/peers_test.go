@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"postern.dev/postern/internal/config"
+	"postern.dev/postern/internal/ledger"
 )
 
 // certificate writes a self-signed certificate and its key.
@@ -111,19 +112,20 @@ func TestPostfixAccepts(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	in, out := freePort(t, "127.0.0.34"), freePort(t, "127.0.0.35")
 	s := newSink(t, fmt.Sprintf("127.0.0.35:%d", out))
-	postfixConfig(t, dir, fmt.Sprintf("127.0.0.34:%d", in), fmt.Sprintf("[127.0.0.35]:%d", out))
+	cert := postfixConfig(t, dir, fmt.Sprintf("127.0.0.34:%d", in), fmt.Sprintf("[127.0.0.35]:%d", out))
 	if b, err := exec.Command(postfix, "-c", dir, "start").CombinedOutput(); err != nil {
 		t.Fatalf("postfix start: %v\n%s", err, b)
 	}
 	t.Cleanup(func() { _ = exec.Command(postfix, "-c", dir, "stop").Run() })
 	awaitListener(t, fmt.Sprintf("127.0.0.34:%d", in))
-	handOver(t, in, "127.0.0.34", func(ctx context.Context) error {
+	handOver(t, in, "127.0.0.34", cert, true, func(ctx context.Context) error {
 		return s.await(ctx, func(got map[string]int) bool { return len(got) == 5 })
 	})
 }
 
-func postfixConfig(t testing.TB, dir, listen, next string) {
+func postfixConfig(t testing.TB, dir, listen, next string) (cert string) {
 	t.Helper()
+	cert, key := certificate(t, dir)
 	for _, d := range []string{"queue", "data"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -148,8 +150,12 @@ maillog_file = %[1]s/log
 maillog_file_prefixes = %[3]s
 alias_maps =
 smtputf8_enable = yes
-`, dir, next, filepath.Dir(dir))
-	master := listen + ` inet n - n - - smtpd
+smtpd_tls_security_level = may
+smtpd_tls_cert_file = %[4]s
+smtpd_tls_key_file = %[5]s
+smtpd_tls_loglevel = 1
+`, dir, next, filepath.Dir(dir), cert, key)
+	master := "tlsmgr unix - - n 1000? 1 tlsmgr\n" + listen + ` inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -172,13 +178,31 @@ postlog unix-dgram n - n - 1 postlogd
 			t.Fatal(err)
 		}
 	}
+	return cert
 }
 
-// handOver sends mail of every sort through a node to a server at an address; taken
-// waits until that server has taken all of it.
-func handOver(t *testing.T, port int, mx string, taken func(context.Context) error) {
+// handOver sends mail of every sort through a node to a server at an address, each over
+// a connection of its own and only to whom has the certificate; taken waits until that
+// server has taken all of it.
+func handOver(t *testing.T, port int, mx, cert string, resumes bool, taken func(context.Context) error) {
 	t.Helper()
-	file, listener := gatewayConfig(t, zone(t, "sink.example", mx), port, "")
+	file, listener := gatewayConfig(t, zone(t, "sink.example", mx), port, fmt.Sprintf(`
+limits { messages_per_connection = 1 }
+tls_policy "sink" {
+  domains = ["sink.example"]
+  mode    = "verify"
+  names   = ["gw.esp.example"]
+  ca_file = %q
+}
+`, cert))
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := strings.Replace(string(b), "127.0.0.21-127.0.0.24", "127.0.0.21", 1) // sessions are a source's own
+	if err := os.WriteFile(file, []byte(one), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	n := serve(t, file)
 	swaks := need(t, "swaks")
 	for i, args := range [][]string{
@@ -199,6 +223,44 @@ func handOver(t *testing.T, port int, mx string, taken func(context.Context) err
 		t.Errorf("not all was taken: %v\n%s", err, out)
 	}
 	n.stop(t)
+	protected(t, file, resumes)
+}
+
+// protected looks in the ledger how mail was handed off: all of it to a host that was
+// verified, and over a session that was resumed where the host does that.
+func protected(t testing.TB, file string, resumes bool) {
+	t.Helper()
+	l, err := ledger.Open(filepath.Join(filepath.Dir(file), "state", "ledger"), ledger.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var fresh, resumed int
+	for i := range 5 {
+		ids, err := l.ByRecipient(t.Context(), fmt.Sprintf("reader%d@sink.example", i), time.Time{}, time.Time{}, 10)
+		if err != nil || len(ids) != 1 {
+			t.Fatalf("reader%d: %v, %v", i, ids, err)
+		}
+		events, err := l.History(t.Context(), ids[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			h, ok := e.(*ledger.HandedOff)
+			switch {
+			case !ok:
+			case !strings.HasPrefix(h.TLS, "TLS 1.") || !strings.Contains(h.TLS, " verified"):
+				t.Errorf("handed off over %q", h.TLS)
+			case strings.HasSuffix(h.TLS, " resumed"):
+				resumed++
+			default:
+				fresh++
+			}
+		}
+	}
+	if fresh == 0 || (resumed > 0) != resumes || fresh+resumed != 5 {
+		t.Errorf("%d full handshakes, %d resumed", fresh, resumed)
+	}
 }
 
 // TestEximAccepts hands mail to a real Exim.
@@ -214,6 +276,9 @@ func TestEximAccepts(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	_ = os.Chmod(dir, 0o777)
 	in := freePort(t, "127.0.0.36")
+	cert, key := certificate(t, dir)
+	_ = os.Chmod(key, 0o644) // Exim reads it as its own user
+	_ = os.Chmod(cert, 0o644)
 	conf := filepath.Join(dir, "exim.conf")
 	text := fmt.Sprintf(`exim_path = %[3]s
 spool_directory = %[1]s/spool
@@ -223,10 +288,12 @@ primary_hostname = mx.sink.example
 local_interfaces = 127.0.0.36
 daemon_smtp_ports = %[2]d
 acl_smtp_rcpt = accept
-tls_advertise_hosts =
+tls_advertise_hosts = *
+tls_certificate = %[4]s
+tls_privatekey = %[5]s
 smtp_accept_max = 100
 queue_only
-`, dir, in, exim)
+`, dir, in, exim, cert, key)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +311,7 @@ queue_only
 			}
 		}
 	}()
-	handOver(t, in, "127.0.0.36", func(ctx context.Context) error {
+	handOver(t, in, "127.0.0.36", cert, false, func(ctx context.Context) error {
 		for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
 			if b, err := os.ReadFile(filepath.Join(dir, "mainlog")); err == nil && strings.Count(string(b), " <= ") == 5 {
 				return nil

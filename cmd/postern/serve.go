@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -33,14 +32,8 @@ func logger(w io.Writer, n *config.Node) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
-// collectAt lets the heap grow to four times of what lives before it is collected: a
-// node keeps little in memory, and would otherwise collect many times a second.
-const collectAt = 300
-
 func runServe(ctx context.Context, e *env, args []string) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
+	defer collector(ctx)()
 	rest, err := parse(flags("serve"), args)
 	if err != nil {
 		return err

@@ -226,12 +226,11 @@ func (a *App) openStores(ctx context.Context, state string) error {
 		r.start()
 	}
 	a.push("log files", func(ctx context.Context) error {
-		if len(a.journals.all()) == 0 {
-			return nil
-		}
-		_, err := sp.Commit(ctx, &spool.Batch{}) // what was promised before it is durable then, and is written
+		// What was promised before it is durable then, so that ledger and log files have
+		// it. On a full disk that has to wait for the next start.
+		_, _ = sp.Commit(ctx, &spool.Batch{})
 		a.journals.close()
-		return err
+		return nil
 	})
 	return nil
 }

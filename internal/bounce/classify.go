@@ -106,9 +106,9 @@ func (c *Classifier) Classify(code int, enhanced, text, provider string) Result 
 	return result(bySubject(enhanced, text, code), class, false)
 }
 
-func result(is Category, class byte, clear bool) Result {
+func result(is Category, class byte, sure bool) Result {
 	hard := is.aboutAddress() && class == '5'
-	return Result{Category: is, Hard: hard, Suppress: hard && clear}
+	return Result{Category: is, Hard: hard, Suppress: hard && sure}
 }
 
 // read finds the first clear and the first vague rule whose phrases all occur; -1 for

@@ -275,17 +275,17 @@ func (b *block) patterns(name string) []policy.Pattern {
 	return out
 }
 
-func (b *block) addresses(name string) []policy.Address {
-	var out []policy.Address
+// addresses gives the addresses of a list, and where each stands.
+func (b *block) addresses(name string) (out []policy.Address, at []policy.Pos) {
 	for _, it := range b.strs(name) {
 		a, err := policy.ParseAddress(it.text)
 		if err != nil {
 			b.l.add(it.where, fmt.Sprintf("%q is not an address", it.text), "local@domain")
 			continue
 		}
-		out = append(out, a)
+		out, at = append(out, a), append(at, position(it.where))
 	}
-	return out
+	return out, at
 }
 
 func (b *block) prefixes(name string) []netip.Prefix {

@@ -178,8 +178,10 @@ func (l *loader) top(body *hclsyntax.Body, name string) {
 		}
 	}
 	l.topology.Accept = append(l.topology.Accept, b.patterns("accept")...)
-	l.topology.Reports = append(l.topology.Reports, b.addresses("reports")...)
-	l.topology.Sinks = append(l.topology.Sinks, b.addresses("sinks")...)
+	reports, _ := b.addresses("reports")
+	l.topology.Reports = append(l.topology.Reports, reports...)
+	sinks, at := b.addresses("sinks")
+	l.topology.Sinks, l.topology.SinkPos = append(l.topology.Sinks, sinks...), append(l.topology.SinkPos, at...)
 	if b.attr("suppression") != nil {
 		l.cfg.Suppression.Mode = b.suppression()
 	}

@@ -23,6 +23,7 @@ type Topology struct {
 	Pools       []Pool
 	DefaultPool string
 	Sinks       []Address // constant outside addresses that the operator declared
+	SinkPos     []Pos     // where each stands; shorter than Sinks where that is not known
 	// Postmasters are the addresses of the postmaster here (RFC 5321, section 4.5.1),
 	// Postmaster where what comes for them goes.
 	Postmasters []Address

@@ -26,6 +26,12 @@ type (
 		Filters int     `json:"filters"`
 		Seconds float64 `json:"seconds"`
 		Queries int     `json:"queries"`
+		Cut     []Cut   `json:"cut"` // warnings that were not looked for in all filters
+	}
+	// Cut is a warning, and in how many filters from the first it was looked for.
+	Cut struct {
+		Code verify.Code `json:"code"`
+		Seen int         `json:"seen"`
 	}
 	// Finding is a finding of the prover.
 	Finding struct {
@@ -84,6 +90,14 @@ type (
 		Message Sample   `json:"message"`
 		Old     Decision `json:"old"`
 		New     Decision `json:"new"`
+		Effect  *Effect  `json:"effect,omitempty"` // what differs where the fate is the same
+	}
+	// Effect is something that filters do beside deciding, "" where they do not.
+	Effect struct {
+		Kind verify.EffectKind `json:"kind"`
+		Name string            `json:"name"`
+		Old  string            `json:"old"`
+		New  string            `json:"new"`
 	}
 	// Sample is one message.
 	Sample struct {
@@ -113,7 +127,10 @@ type (
 func NewDocument(cfg *config.Config, ds config.Diagnostics, o *Outcome, took time.Duration) *Document {
 	d := Failed(ds)
 	d.Status, d.Policy, d.Claims = o.Status, cfg.Version, o.Result.Claims
-	d.Stats = Stats{Filters: o.Result.Stats.Filters, Seconds: took.Seconds(), Queries: o.Result.Stats.Queries}
+	d.Stats = Stats{Filters: o.Result.Stats.Filters, Seconds: took.Seconds(), Queries: o.Result.Stats.Queries, Cut: []Cut{}}
+	for _, c := range o.Result.Cut {
+		d.Stats.Cut = append(d.Stats.Cut, Cut(c))
+	}
 	repairs := map[*verify.Repair]*Repair{}
 	for i := range o.Result.Findings {
 		d.Findings = append(d.Findings, finding(cfg, &o.Result.Findings[i], o.Waived[i], repairs))
@@ -126,7 +143,7 @@ func Failed(ds config.Diagnostics) *Document {
 	if ds == nil {
 		ds = config.Diagnostics{}
 	}
-	return &Document{Status: verify.Unknown, Claims: []verify.Claim{}, Findings: []Finding{}, Diagnostics: ds}
+	return &Document{Status: verify.Unknown, Claims: []verify.Claim{}, Findings: []Finding{}, Diagnostics: ds, Stats: Stats{Cut: []Cut{}}}
 }
 
 func finding(cfg *config.Config, f *verify.Finding, waived *config.Waiver, repairs map[*verify.Repair]*Repair) Finding {
@@ -179,7 +196,11 @@ func repair(cfg *config.Config, r *verify.Repair) *Repair {
 func NewChanges(cs []verify.Change) []Change {
 	out := []Change{}
 	for i := range cs {
-		out = append(out, Change{Message: NewSample(&cs[i].Facts), Old: NewDecision(&cs[i].Old), New: NewDecision(&cs[i].New)})
+		c := Change{Message: NewSample(&cs[i].Facts), Old: NewDecision(&cs[i].Old), New: NewDecision(&cs[i].New)}
+		if e := cs[i].Effect; e != nil {
+			c.Effect = &Effect{Kind: e.Kind, Name: e.Name, Old: e.Old, New: e.New}
+		}
+		out = append(out, c)
 	}
 	return out
 }

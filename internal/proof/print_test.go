@@ -226,7 +226,7 @@ func TestDocument(t *testing.T) {
 		t.Errorf("got %s", b)
 	}
 	b, _ = json.Marshal(proof.Failed(nil))
-	if string(b) != `{"status":"unknown","claims":[],"findings":[],"diagnostics":[],"stats":{"filters":0,"seconds":0,"queries":0}}` {
+	if string(b) != `{"status":"unknown","claims":[],"findings":[],"diagnostics":[],"stats":{"filters":0,"seconds":0,"queries":0,"cut":[]}}` {
 		t.Errorf("got %s", b)
 	}
 }

@@ -228,6 +228,18 @@ func (w *Writer) Change(c *verify.Change, indent string) {
 	w.line("%s  + %s", indent, Fate(&c.New))
 }
 
+// EffectText names an effect with one of its values.
+func EffectText(e *verify.Effect, value string) string {
+	name := string(e.Kind)
+	if e.Name != "" {
+		name += " " + fmt.Sprintf("%q", e.Name)
+	}
+	if value == "" {
+		value = "no"
+	}
+	return name + ": " + value
+}
+
 // Class tells a message in a line: whose, from, to, and the header that counts.
 func Class(f *policy.Facts) string {
 	s := fmt.Sprintf("%s: from <%s> to <%s>", Who(f), Path(f.Sender), Path(f.Rcpt))
@@ -267,6 +279,16 @@ func (w *Writer) Assumptions(o *Outcome) {
 		}
 	}
 	if said {
+		w.line("")
+	}
+}
+
+// Cut says which warnings were not looked for in all filters.
+func (w *Writer) Cut(o *Outcome) {
+	for _, c := range o.Result.Cut {
+		w.line("%s (%s) was looked for in the first %d of %s only: the time for warnings was up", c.Code, c.Code.Title(), c.Seen, plural(o.Result.Stats.Filters, "filter"))
+	}
+	if len(o.Result.Cut) > 0 {
 		w.line("")
 	}
 }

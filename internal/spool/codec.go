@@ -44,6 +44,16 @@ type dec struct {
 }
 
 func (d *dec) uint() uint64 {
+	if len(d.b) > 0 && d.b[0] < 0x80 { // most are small
+		v := d.b[0]
+		d.b = d.b[1:]
+		return uint64(v)
+	}
+	return d.long()
+}
+
+// long reads a number of any size.
+func (d *dec) long() uint64 {
 	v, n := binary.Uvarint(d.b)
 	if n <= 0 {
 		d.bad, d.b = true, nil
@@ -160,6 +170,7 @@ func decodeMessage(d *dec) *Message {
 	}
 	m.Size = int64(d.uint())
 	n := d.count()
+	m.Recipients = make([]Recipient, 0, min(n, 1000))
 	for range n {
 		r := Recipient{To: d.path(), Notify: smtp.Notify(d.uint())}
 		r.ORcpt, r.Filter, r.Pool, r.Inside, r.Reason = d.str(), d.str(), d.str(), d.str(), d.reason()

@@ -7,7 +7,7 @@ func (s *Spool) List(yield func(Entry) bool) { s.list(yield, nil) }
 // Stock is List with the envelopes, read from the log one block after the other: at a
 // start there may be millions.
 func (s *Spool) Stock(yield func(Entry) bool) {
-	s.list(yield, &window{spool: s})
+	s.list(yield, &window{})
 }
 
 // listed is how many messages are looked at with the lock held once.
@@ -28,7 +28,7 @@ func (s *Spool) list(yield func(Entry) bool, w *window) {
 			e := &some[i]
 			s.fetch(e.ID, e.States, e.far)
 			if w != nil {
-				e.Message = w.message(e)
+				e.Message = s.envelope(w, e)
 			}
 			if !yield(e.Entry) {
 				return
@@ -64,48 +64,51 @@ func (s *Spool) look(slots []uint32, born uint32) (all []found) {
 // window is a part of a segment in memory, for reading records that follow on one
 // another.
 type window struct {
-	spool *Spool
 	begin Position
 	b     []byte
 }
 
 const (
-	windowSize = 1 << 20
+	windowSize = 256 << 10
 	windowMost = 32 << 10 // longer records are read by themselves: bodies are not wanted
 )
 
-// message reads the envelope of a record, nil where it is not there as it should be or
+// read gives n octets at p, which nobody may change.
+func (w *window) read(seg *segment, p Position, n int) ([]byte, error) {
+	if n > windowMost {
+		b := make([]byte, n)
+		_, err := seg.file.ReadAt(b, p.offset())
+		return b, err
+	}
+	if p < w.begin || p+Position(n) > w.begin+Position(len(w.b)) {
+		b := make([]byte, windowSize) // what was given out stays as it is
+		got, err := seg.file.ReadAt(b, p.offset())
+		if w.begin, w.b = p, b[:got]; got < n {
+			return nil, err
+		}
+	}
+	return w.b[p-w.begin:][:n], nil
+}
+
+// envelope reads the message of a record, nil where it is not there as it should be or
 // too long to be read on the way.
-func (w *window) message(e *found) *Message {
-	size := headerSize + e.length
-	if size > windowMost {
+func (s *Spool) envelope(w *window, e *found) *Message {
+	if e.length > windowMost-headerSize {
 		return nil
 	}
-	if e.at < w.begin || e.at+Position(size) > w.begin+Position(len(w.b)) {
-		w.slide(e.at)
-	}
-	if e.at+Position(size) > w.begin+Position(len(w.b)) {
+	s.mu.Lock()
+	seg := s.segments[e.at.segment()]
+	s.mu.Unlock()
+	if seg == nil {
 		return nil
 	}
-	d, err := messageIn(w.b[e.at-w.begin:], e.at)
+	b, err := w.read(seg, e.at, headerSize+e.length)
+	if err != nil {
+		return nil
+	}
+	d, err := messageIn(b, e.at)
 	if err != nil || d.Message.ID != e.ID {
 		return nil
 	}
 	return d.Message
-}
-
-// slide moves the window to p.
-func (w *window) slide(p Position) {
-	if w.b == nil {
-		w.b = make([]byte, windowSize)
-	}
-	w.begin, w.b = p, w.b[:cap(w.b)]
-	w.spool.mu.Lock()
-	seg := w.spool.segments[p.segment()]
-	w.spool.mu.Unlock()
-	n := 0
-	if seg != nil {
-		n, _ = seg.file.ReadAt(w.b, p.offset()) // at the end of the file less is read
-	}
-	w.b = w.b[:n]
 }

@@ -215,6 +215,7 @@ func (s *Spool) Durable() uint64 {
 // position, be it a batch without events, or until ctx ends.
 func (s *Spool) Read(ctx context.Context, from uint64, most int) (events [][]byte, next uint64, err error) {
 	p := Position(from)
+	var w window // of the log, where the events are not in memory any more
 	for {
 		s.mu.Lock()
 		end, grown, closed := s.durable, s.grown, s.closed
@@ -222,7 +223,7 @@ func (s *Spool) Read(ctx context.Context, from uint64, most int) (events [][]byt
 		s.mu.Unlock()
 		for p < end && len(events) < most {
 			var more [][]byte
-			more, p, err = s.eventsAt(p)
+			more, p, err = s.eventsAt(&w, p)
 			if err != nil {
 				return events, uint64(p), err
 			}
@@ -243,7 +244,7 @@ func (s *Spool) Read(ctx context.Context, from uint64, most int) (events [][]byt
 }
 
 // eventsAt reads the events of the record at p, or of the next record behind it.
-func (s *Spool) eventsAt(p Position) ([][]byte, Position, error) {
+func (s *Spool) eventsAt(w *window, p Position) ([][]byte, Position, error) {
 	s.mu.Lock()
 	seg := s.segments[p.segment()]
 	var nextNumber uint32
@@ -263,16 +264,15 @@ func (s *Spool) eventsAt(p Position) ([][]byte, Position, error) {
 		}
 		return nil, at(nextNumber, 0), nil
 	}
-	b := make([]byte, headerSize)
-	if _, err := seg.file.ReadAt(b, p.offset()); err != nil {
+	b, err := w.read(seg, p, headerSize)
+	if err != nil {
 		return nil, p, fmt.Errorf("read events at %d: %w", p, err)
 	}
 	h, ok := readHeader(b)
 	if !ok || h.at != p {
 		return nil, s.skip(seg, p), nil
 	}
-	b = make([]byte, h.events)
-	if _, err := seg.file.ReadAt(b, p.offset()+headerSize); err != nil {
+	if b, err = w.read(seg, p+headerSize, h.events); err != nil {
 		return nil, p, fmt.Errorf("read events at %d: %w", p, err)
 	}
 	d := &dec{b: b}

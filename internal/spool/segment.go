@@ -69,12 +69,13 @@ func (p Position) offset() int64   { return int64(uint32(p)) }
 
 // segment is one file of the log.
 type segment struct {
-	number uint32
-	file   File
-	size   int64 // allocated
-	end    int64 // where the next record goes
-	live   int   // messages in it that are not settled
-	sealed bool
+	number  uint32
+	file    File
+	size    int64 // allocated
+	end     int64 // where the next record goes
+	written int64 // up to where blocks were written at least once; the writer's own
+	live    int   // messages in it that are not settled
+	sealed  bool
 }
 
 func segmentName(n uint32) string { return fmt.Sprintf("log/%08x.seg", n) }

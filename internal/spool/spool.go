@@ -343,7 +343,10 @@ func (s *Spool) append(group []*commit) (n int, err error) {
 	if s.block = block; cap(block) > maxBlock {
 		s.block = nil
 	}
-	_, err = seg.file.WriteAt(block, start)
+	err = s.ahead(seg, start+int64(len(block)))
+	if err == nil {
+		_, err = seg.file.WriteAt(block, start)
+	}
 	if err == nil {
 		begin := time.Now()
 		err = seg.file.Sync()
@@ -359,6 +362,26 @@ func (s *Spool) append(group []*commit) (n int, err error) {
 	seg.end = start + int64(len(block))
 	s.mu.Unlock()
 	return n, nil
+}
+
+// zeros is what is written ahead at once, at most an eighth of a segment.
+var zeros [1 << 20]byte
+
+// ahead sees to it that a segment is written for a good way behind end, where the next
+// groups go. Blocks that are reserved and were never written cost an entry in the file
+// system's journal with the first sync that they are in, which takes as long as the
+// write itself; so they are written once, with zeros as which they read anyway, for
+// many groups together.
+func (s *Spool) ahead(seg *segment, end int64) error {
+	if end <= seg.written {
+		return nil
+	}
+	n := min(int64(len(zeros)), s.o.SegmentSize/8, seg.size-end)
+	_, err := seg.file.WriteAt(zeros[:n], end)
+	if err == nil {
+		seg.written = end + n
+	}
+	return err
 }
 
 // maxBlock bounds the memory that the writer keeps from one group to the next.

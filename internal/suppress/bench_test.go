@@ -83,7 +83,7 @@ func measure(t testing.TB, s *suppress.Store, n int, number func() int, want boo
 // POSTERN_SUPPRESS_ENTRIES another number. What goes on beside the import is looked up
 // all the time: mail goes on.
 func TestMillions(t *testing.T) {
-	n := 200_000
+	n := 40_000
 	if os.Getenv("POSTERN_SOAK") != "" {
 		n = 100_000_000
 	}

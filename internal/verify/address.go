@@ -1,23 +1,17 @@
 package verify
 
 import (
-	"regexp"
-	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"postern.dev/postern/internal/verify/lang"
 	"postern.dev/postern/internal/verify/sat"
 )
 
-// checkAddress finds an address on which the expressions over the whole of it hold,
-// within the classes that were chosen for its parts.
+// checkAddress finds an address on which the expressions over the whole of it hold and
+// those over its parts, within the classes that were chosen for the parts.
 func (q *query) checkAddress(of string, c *classes, chosen map[string]*class, m *model) bool {
 	domain, local := chosen[of+".domain"], chosen[of+".local"]
-	lits := make([]lang.Lit, 0, len(c.langs)+2)
-	for _, id := range c.langs {
-		lits = append(lits, q.signed(id))
-	}
+	lits, ids := q.onWhole(of, c)
 	d, l := m.part(of+".domain"), m.part(of+".local")
 	first := l + "@" + d
 	if of == senderTerm && d == "" {
@@ -30,31 +24,19 @@ func (q *query) checkAddress(of string, c *classes, chosen map[string]*class, m 
 	var clause []sat.Lit // what must change if there is none
 	if domain != nil {
 		clause = append(clause, domain.v.Not())
-		lits = append(lits, domainLit(of, domain)...)
+		lits = append(lits, partLit(of, domain, lang.DomainOf)...)
 	}
 	if local != nil {
 		clause = append(clause, local.v.Not())
-		lits = append(lits, localLit(of, local)...)
+		lits = append(lits, partLit(of, local, lang.LocalOf)...)
 	}
-	clause = append(clause, q.partsRead(of)...)
-	if of == rcptTerm || domain != nil && domain.text != "" {
-		lits = append(lits, q.lifted(of)...)
-	}
-	tries := 0
 	s, r, blamed := q.find(lits, q.addressShape(of, domain), first, func(s string) (lang.Cond, bool) {
-		if c, out := q.outsideParts(of, s, domain, local); out {
-			return c, true
-		}
-		c, out := q.misreadParts(of, s)
-		if tries++; tries > maxMisread {
-			return c, false // what is found will not do: unknown
-		}
-		return c, out
+		return q.outsideParts(of, s, domain, local)
 	})
 	if r == lang.None {
 		for _, i := range blamed {
-			if i < len(c.langs) {
-				clause = append(clause, q.negated(q.atoms[c.langs[i]]))
+			if i < len(ids) {
+				clause = append(clause, q.negated(q.atoms[ids[i]]))
 			}
 		}
 		q.s.Add(clause...)
@@ -66,6 +48,38 @@ func (q *query) checkAddress(of string, c *classes, chosen map[string]*class, m 
 	return true
 }
 
+// onWhole gives what the solver says of an address, of its parts too, as conditions
+// on the whole of it, each with its atom.
+func (q *query) onWhole(of string, c *classes) (lits []lang.Lit, ids []int32) {
+	for _, id := range c.langs {
+		lits, ids = append(lits, q.signed(id)), append(ids, id)
+	}
+	for _, part := range q.terms {
+		if part.name != of+".domain" && part.name != of+".local" {
+			continue
+		}
+		for _, id := range part.langs {
+			l := q.signed(id)
+			l.Cond = q.v.onPart(id, part.name == of+".local")
+			lits, ids = append(lits, l), append(ids, id)
+		}
+	}
+	return lits, ids
+}
+
+// onPart gives an atom's condition on a part of an address as one on the whole. It is
+// kept, with its automaton.
+func (v *prover) onPart(id int32, local bool) lang.Cond {
+	c, known := v.parts[id]
+	if !known {
+		if c = lang.DomainOf(v.u.atoms[id].cond); local {
+			c = lang.LocalOf(v.u.atoms[id].cond)
+		}
+		v.parts[id] = c
+	}
+	return c
+}
+
 func all(lits []lang.Lit, s string) bool {
 	for _, l := range lits {
 		if !l.Holds(s) {
@@ -75,116 +89,17 @@ func all(lits []lang.Lit, s string) bool {
 	return true
 }
 
-// domainLit says of an address what a class says of its domain.
-func domainLit(of string, k *class) []lang.Lit {
+// partLit says of an address what a class says of a part of it.
+func partLit(of string, k *class, part func(lang.Cond) lang.Cond) []lang.Lit {
 	switch {
 	case of == senderTerm && k.text == "" && !k.fresh:
 		return []lang.Lit{{Cond: lang.Equal("")}}
 	case !k.fresh:
-		return []lang.Lit{{Cond: lang.Suffix("@" + k.text)}}
+		return []lang.Lit{{Cond: part(lang.Equal(k.text))}}
 	case k.ends != "":
-		return []lang.Lit{{Cond: lang.Suffix(k.ends)}}
+		return []lang.Lit{{Cond: part(lang.Suffix(k.ends))}}
 	}
 	return nil
-}
-
-// localLit says of an address what a class says of its local part.
-func localLit(of string, k *class) []lang.Lit {
-	switch {
-	case of == senderTerm && k.text == "" && !k.fresh:
-		return []lang.Lit{{Cond: lang.Equal("")}}
-	case !k.fresh:
-		if c, ok := localIs(k.text); ok {
-			return []lang.Lit{{Cond: c}}
-		}
-		return []lang.Lit{{Cond: lang.Prefix(k.text + "@")}}
-	case k.ends != "":
-		if c, ok := localSuffix(k.ends); ok {
-			return []lang.Lit{{Cond: c}}
-		}
-	}
-	return nil
-}
-
-// localSuffix is the condition on an address that its local part ends with s.
-func localSuffix(s string) (lang.Cond, bool) {
-	c, err := lang.Match(`(?s)` + regexp.QuoteMeta(s) + `@[^@]*\z`)
-	return c, err == nil && utf8.ValidString(s)
-}
-
-// localIs is the condition on an address that s is its local part: the last @ divides.
-func localIs(s string) (lang.Cond, bool) {
-	c, err := lang.Match(`\A` + regexp.QuoteMeta(s) + `@[^@]*\z`)
-	return c, err == nil && utf8.ValidString(s)
-}
-
-// lifted says of a whole address, not the null one, what globs say of its parts.
-func (q *query) lifted(of string) []lang.Lit {
-	var out []lang.Lit
-	for _, c := range q.terms {
-		if c.name != of+".domain" && c.name != of+".local" {
-			continue
-		}
-		for _, id := range c.langs {
-			g, isGlob := strings.CutPrefix(q.v.u.atoms[id].text, "g")
-			if !isGlob || strings.ContainsAny(g, "?@") || !utf8.ValidString(g) {
-				continue // ? is an octet, which no expression reads
-			}
-			parts := strings.Split(regexp.QuoteMeta(g), `\*`)
-			re := `(?s)\A` + strings.Join(parts, ".*") + `@[^@]*\z`
-			if c.name == of+".domain" {
-				re = `@` + strings.Join(parts, "[^@]*") + `\z`
-			}
-			if cond, err := lang.Match(re); err == nil {
-				out = append(out, lang.Lit{Cond: cond, Neg: !q.s.Value(q.atoms[id])})
-			}
-		}
-	}
-	return out
-}
-
-// partsRead negates what the solver says of the expressions on the parts of an
-// address: that there is no address may be due to them.
-func (q *query) partsRead(of string) []sat.Lit {
-	var out []sat.Lit
-	for _, c := range q.terms {
-		if c.name == of+".domain" || c.name == of+".local" {
-			for _, id := range c.langs {
-				out = append(out, q.negated(q.atoms[id]))
-			}
-		}
-	}
-	return out
-}
-
-// misread reports an expression on a part of an address that the solver has otherwise.
-func (q *query) misread(c *classes, s string) bool {
-	return slices.ContainsFunc(c.langs, func(id int32) bool {
-		l := q.signed(id)
-		return !l.Holds(s)
-	})
-}
-
-// maxMisread bounds the addresses that are tried where expressions read both a part
-// of an address and the whole: no automaton joins the two.
-const maxMisread = 24
-
-// misreadParts names the condition by which an address is not what the expressions on
-// its parts ask for.
-func (q *query) misreadParts(of, s string) (lang.Cond, bool) {
-	i := strings.LastIndexByte(s, '@')
-	for _, c := range q.terms {
-		switch {
-		case c.name == of+".domain" && q.misread(c, s[i+1:]):
-			if s == "" {
-				return lang.Equal(s), true
-			}
-			return lang.Suffix(s[i:]), true
-		case c.name == of+".local" && q.misread(c, s[:max(i, 0)]):
-			return localCond(s, ""), true
-		}
-	}
-	return lang.Cond{}, false
 }
 
 func (q *query) addressShape(of string, domain *class) []lang.Cond {
@@ -199,36 +114,23 @@ func (q *query) addressShape(of string, domain *class) []lang.Cond {
 func (q *query) outsideParts(of, s string, domain, local *class) (lang.Cond, bool) {
 	i := strings.LastIndexByte(s, '@')
 	for _, c := range q.terms {
-		switch {
-		case c.name == of+".domain" && domain != nil && domain.fresh:
-			d := s[i+1:]
-			if c.taken[d] && d != "" {
-				return lang.Suffix("@" + d), true
+		k, part, text := domain, lang.DomainOf, s[i+1:]
+		switch c.name {
+		case of + ".local":
+			k, part, text = local, lang.LocalOf, s[:max(i, 0)]
+		case of + ".domain":
+		default:
+			continue
+		}
+		if k == nil || !k.fresh {
+			continue
+		}
+		if cond, out := c.outside(text, k); out {
+			if s == "" {
+				return lang.Equal(s), true // the null reverse-path: another address may be without it
 			}
-			if cond, out := c.outside(d, domain); out && !c.taken[d] {
-				return cond, true
-			}
-		case c.name == of+".local" && local != nil && local.fresh:
-			if tail, out := c.outsideTail(s[:max(i, 0)], local); out {
-				return localCond(s, tail), true
-			}
+			return part(cond), true
 		}
 	}
 	return lang.Cond{}, false
-}
-
-// localCond is the condition of an address to have the local part of s or, where tail
-// is given, one that ends with it.
-func localCond(s, tail string) lang.Cond {
-	i := strings.LastIndexByte(s, '@')
-	if i > 0 && tail != "" {
-		if c, ok := localSuffix(tail); ok {
-			return c
-		}
-	} else if i > 0 {
-		if c, ok := localIs(s[:i]); ok {
-			return c
-		}
-	}
-	return lang.Equal(s)
 }

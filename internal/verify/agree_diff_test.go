@@ -11,10 +11,12 @@ import (
 	"postern.dev/postern/internal/verify"
 )
 
-// change is a class of messages as Diff lists them.
+// change is a class of messages as Diff lists them: of a change of fate the deciding
+// filters, of an effect what it is.
 type change struct {
 	origin    policy.Origin
 	old, next string
+	effect    string
 }
 
 // fate is what two decisions are compared by.
@@ -28,30 +30,124 @@ func fate(d *policy.Decision) string {
 	return string(d.Disposition)
 }
 
-// missing gives a class in which messages change fate and which the list has not;
-// skip leaves messages out. It checks that what is listed is true.
-func missing(old, next *policy.Program, listed []verify.Change, ms []*policy.Facts, skip func(f *policy.Facts, d *policy.Decision) bool) string {
-	have := map[change]bool{}
+// effects spells what a decision comes to beside the fate.
+func effects(d *policy.Decision) map[string]string {
+	out := map[string]string{}
+	for _, s := range d.Effects.Logs {
+		out["log "+s] = "yes"
+	}
+	for _, s := range d.Effects.Tags {
+		out["tag "+s] = "yes"
+	}
+	if d.Disposition == policy.Deliver || d.Disposition == policy.Hold {
+		for _, h := range d.Effects.Headers {
+			out["header "+h.Name] = h.Value
+		}
+		for _, l := range d.Effects.Limits {
+			out["limit "+l.Filter] = fmt.Sprintf("%d in %ds", l.Rate.Count, l.Rate.Seconds)
+		}
+	}
+	if d.Disposition == policy.Deliver || d.Disposition == policy.Hold || d.Disposition == policy.Drop {
+		for _, c := range d.Effects.Copies {
+			out["copy "+c.Rcpt.String()] = "yes"
+		}
+	}
+	if d.Disposition == policy.Hold {
+		out["held recipient "] = d.Rcpt.String()
+	}
+	return out
+}
+
+// changes gives the classes of change that one message shows.
+func changes(f *policy.Facts, o, n *policy.Decision) (out []change) {
+	if fate(o) != fate(n) {
+		return []change{{origin: f.Origin, old: o.Filter, next: n.Filter}}
+	}
+	was, is := effects(o), effects(n)
+	for e := range was {
+		if was[e] != is[e] {
+			out = append(out, change{origin: f.Origin, effect: e})
+		}
+	}
+	for e := range is {
+		if _, there := was[e]; !there {
+			out = append(out, change{origin: f.Origin, effect: e})
+		}
+	}
+	return out
+}
+
+// listing is a list of changes under test.
+type listing struct {
+	old, next *policy.Program
+	have      map[change]bool
+	fates     bool // effects are not listed
+	shown     map[change]bool
+	fault     string
+}
+
+// newListing reads a list. It checks that what is listed is true.
+func newListing(old, next *policy.Program, listed []verify.Change) *listing {
+	l := &listing{old: old, next: next, have: map[change]bool{}, shown: map[change]bool{}}
 	for i := range listed {
 		c := &listed[i]
 		o, _ := policy.Eval(old, &c.Facts)
 		n, _ := policy.Eval(next, &c.Facts)
-		if fate(&o) == fate(&n) {
-			return fmt.Sprintf("listed as a change, but is none: %+v: %+v", c.Facts, o)
+		want := change{origin: c.Facts.Origin, old: o.Filter, next: n.Filter}
+		if c.Effect != nil {
+			want = change{origin: c.Facts.Origin, effect: string(c.Effect.Kind) + " " + c.Effect.Name}
+			if e := want.effect; effects(&o)[e] != c.Effect.Old || effects(&n)[e] != c.Effect.New {
+				l.fault = fmt.Sprintf("%+v: %+v, then %+v", c.Effect, o, n)
+			}
 		}
-		have[change{c.Facts.Origin, o.Filter, n.Filter}] = true
+		if !slices.Contains(changes(&c.Facts, &o, &n), want) {
+			l.fault = fmt.Sprintf("listed as a change, but is none: %+v: %+v", c, o)
+		}
+		l.have[want] = true
 	}
+	return l
+}
+
+// see holds one message against the list.
+func (l *listing) see(f *policy.Facts, ds []policy.Decision) {
+	for _, c := range changes(f, &ds[0], &ds[1]) {
+		l.shown[c] = true
+		if !l.have[c] && (c.effect == "" || !l.fates) && l.fault == "" {
+			l.fault = fmt.Sprintf("not listed: %+v: %+v content %+v: %+v, then %+v", c, *f, *f.Content, ds[0], ds[1])
+		}
+	}
+}
+
+// sees holds messages against the list; skip leaves some out.
+func (l *listing) sees(ms []*policy.Facts, skip func(f *policy.Facts, d *policy.Decision) bool) string {
 	for _, f := range ms {
-		o, _ := policy.Eval(old, f)
-		n, _ := policy.Eval(next, f)
-		if fate(&o) == fate(&n) || skip(f, &o) {
-			continue
-		}
-		if !have[change{f.Origin, o.Filter, n.Filter}] {
-			return fmt.Sprintf("not listed: %s from %q to %q: %+v content %+v: %+v, then %+v", f.Origin, o.Filter, n.Filter, *f, *f.Content, o, n)
+		o, _ := policy.Eval(l.old, f)
+		n, _ := policy.Eval(l.next, f)
+		if !skip(f, &o) {
+			l.see(f, []policy.Decision{o, n})
 		}
 	}
-	return ""
+	return l.fault
+}
+
+// everyClass holds messages of all classes against the list, and the list against
+// them; exact is false where there are too many.
+func (l *listing) everyClass(r *rand.Rand) (fault string, exact bool) {
+	old, _ := policy.New(l.old.Filters, nil, l.old.Topology)
+	next, _ := policy.New(l.next.Filters, nil, l.next.Topology)
+	b := newForce(r, old, next)
+	if b.exact {
+		b.each(l.see)
+	}
+	if b.fault != "" {
+		return "brute force: " + b.fault, false
+	}
+	for c := range l.have {
+		if b.exact && !l.shown[c] && l.fault == "" {
+			l.fault = fmt.Sprintf("listed, but shown by no message of any class: %+v", c)
+		}
+	}
+	return l.fault, b.exact
 }
 
 // TestRepairsAgree holds every repair against the prover and brute force: after it
@@ -104,14 +200,17 @@ func repairWrong(p *policy.Program, fix *verify.Repair, r *rand.Rand) string {
 	if fix.Partial {
 		return ""
 	}
-	return missing(p, next, fix.Changes, ms, func(f *policy.Facts, d *policy.Decision) bool {
+	l := newListing(p, next, fix.Changes)
+	l.fates = true
+	return l.sees(ms, func(f *policy.Facts, d *policy.Decision) bool {
 		return f.Origin == policy.Stranger && d.Disposition == policy.Deliver && d.Inside == ""
 	})
 }
 
-// TestDiffsAgree holds comparisons of random pairs against brute force.
+// TestDiffsAgree holds comparisons of random pairs against brute force over all
+// classes of messages.
 func TestDiffsAgree(t *testing.T) {
-	rounds, changed, cut, bad := soak(t, 200, 3000), 0, 0, 0
+	rounds, changed, effect, cut, whole, bad := soak(t, 40, 5000), 0, 0, 0, 0, 0
 	for seed := range uint64(rounds) {
 		r := rand.New(rand.NewPCG(seed, 13))
 		old := policytest.Random(r, shape(seed)).Program
@@ -123,19 +222,28 @@ func TestDiffsAgree(t *testing.T) {
 		if len(listed) > 0 {
 			changed++
 		}
+		if slices.ContainsFunc(listed, func(c verify.Change) bool { return c.Effect != nil }) {
+			effect++
+		}
 		if !complete {
 			cut++
 			continue
 		}
-		ms := messages(cornersOf(old, next), r, 600)
-		if s := missing(old, next, listed, ms, func(*policy.Facts, *policy.Decision) bool { return false }); s != "" {
+		l := newListing(old, next, listed)
+		s, exact := l.everyClass(r)
+		if exact {
+			whole++
+		} else if s == "" {
+			s = l.sees(messages(cornersOf(old, next), r, 600), func(*policy.Facts, *policy.Decision) bool { return false })
+		}
+		if s != "" {
 			t.Errorf("seed %d: %s\n%sand\n%s", seed, s, show(old), show(next))
 			if bad++; bad > 3 {
 				t.FailNow()
 			}
 		}
 	}
-	t.Logf("%d pairs, %d with changes, %d searches cut short", rounds, changed, cut)
+	t.Logf("%d pairs, %d with changes, %d of them of effects, %d searches cut short; %d held against all classes", rounds, changed, effect, cut, whole)
 	if changed < rounds/5 || cut > rounds/2 {
 		t.Errorf("%d of %d pairs differ, %d are cut short: too few to tell", changed, rounds, cut)
 	}

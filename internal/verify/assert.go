@@ -14,12 +14,19 @@ func (v *prover) asserts(r *report) {
 	scenes := v.scenes()
 	for i := range v.p.Asserts {
 		a := &v.p.Asserts[i]
+		var worst *Finding
 		for _, sc := range scenes {
-			if f, ok := v.assertIn(sc, i); !ok {
-				f.Assert, f.Pos = a.Name, a.Pos
-				r.add(f)
+			f := v.assertIn(sc, i)
+			if f != nil && (worst == nil || f.Status == Open) {
+				worst = f
+			}
+			if worst != nil && worst.Status == Open {
 				break
 			}
+		}
+		if worst != nil {
+			worst.Assert, worst.Pos = a.Name, a.Pos
+			r.add(*worst)
 		}
 	}
 }
@@ -41,9 +48,12 @@ func (v *prover) scenes() []*scene {
 	return out
 }
 
-func (v *prover) assertIn(sc *scene, n int) (Finding, bool) {
+// assertIn looks for a message of the scene that breaks an assert: nil if there is
+// none. What is not known of one fate does not keep another from being found.
+func (v *prover) assertIn(sc *scene, n int) *Finding {
 	a := &v.p.Asserts[n]
 	l := v.read(sc, v.p.Filters)
+	var worst *Finding
 	for _, ft := range v.fates(l) {
 		st := v.stateOf(l, ft)
 		rd := &reader{v: v, sc: sc, st: st, fate: ft}
@@ -52,18 +62,18 @@ func (v *prover) assertIn(sc *scene, n int) (Finding, bool) {
 			d, _ := policy.Eval(v.p, f)
 			return d.Filter == ft.filter && v.p.Holds(n, f, &d) == policy.No
 		})
-		switch state {
-		case found:
+		switch {
+		case state == found:
 			d, _ := policy.Eval(v.p, f)
-			return Finding{Code: AssertHolds, Severity: Fault, Status: Open, Filter: ft.filter,
+			return &Finding{Code: AssertHolds, Severity: Fault, Status: Open, Filter: ft.filter,
 				Message: fmt.Sprintf("assert %q does not hold: %s is decided by %s as %s", a.Name, describe(f), by(ft.filter), outcome(&d)),
-				Witness: &Witness{Hops: []policy.Facts{*f}, Decisions: []policy.Decision{d}}}, false
-		case unknown:
-			return Finding{Code: AssertHolds, Severity: Fault, Status: Unknown, Filter: ft.filter,
-				Message: fmt.Sprintf("assert %q: not proven for what %s decides", a.Name, by(ft.filter))}, false
+				Witness: &Witness{Hops: []policy.Facts{*f}, Decisions: []policy.Decision{d}}}
+		case state == unknown && worst == nil:
+			worst = &Finding{Code: AssertHolds, Severity: Fault, Status: Unknown, Filter: ft.filter,
+				Message: fmt.Sprintf("assert %q: not proven for what %s decides", a.Name, by(ft.filter))}
 		}
 	}
-	return Finding{}, true
+	return worst
 }
 
 // stateOf gives the state that a fate's own decision sees.

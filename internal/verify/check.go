@@ -17,6 +17,7 @@ type prover struct {
 	solver *sat.Solver
 	stats  Stats
 	shapes shapes
+	parts  map[int32]lang.Cond // atoms about a part of an address as conditions on the whole
 
 	insidePatterns []policy.Pattern
 }
@@ -31,7 +32,7 @@ func newProver(p *policy.Program, o Options) *prover {
 	if o.States <= 0 {
 		o.States = 20_000
 	}
-	v := &prover{p: p, top: p.Topology, o: o, u: newUniverse(), solver: sat.New(), insidePatterns: insidePatterns(p.Topology)}
+	v := &prover{p: p, top: p.Topology, o: o, u: newUniverse(), solver: sat.New(), parts: map[int32]lang.Cond{}, insidePatterns: insidePatterns(p.Topology)}
 	something, _ := lang.Match(`(?s).`)
 	located, _ := lang.Match(`(?s)\A(?:.+@[^@]*)?\z`) // no path has an empty local part
 	v.shapes = shapes{domain: lang.DomainShape(), local: lang.LocalShape(), address: lang.AddressShape(), located: located, value: lang.HeaderValueShape(), something: something}
@@ -67,6 +68,7 @@ type report struct {
 	v        *prover
 	claims   map[Code]*Claim
 	findings []Finding
+	cut      []Cut
 }
 
 func (r *report) add(f Finding) {
@@ -116,6 +118,7 @@ func (r *report) result() *Result {
 		}
 		return a.Code < b.Code
 	})
+	out.Cut = r.cut
 	out.Stats = r.v.stats
 	out.Stats.Filters = len(r.v.p.Filters)
 	return out

@@ -74,7 +74,7 @@ func (c *corners) topology(t *policy.Topology, peers []netip.Addr) []netip.Addr 
 		}
 		c.patterns(u.Senders)
 	}
-	for _, a := range slices.Concat(t.Reports, t.Sinks) {
+	for _, a := range slices.Concat(t.Reports, t.Sinks, t.Postmasters) {
 		c.box(a)
 	}
 	c.patterns(t.Accept)

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"reflect"
+	"slices"
 
 	"postern.dev/postern/internal/policy"
 )
@@ -12,28 +13,35 @@ const maxChanges = 64
 // Diff gives each class of messages whose fate differs between two policies: what
 // becomes of it (delivered, refused, ...), over which pool, to which recipient, and
 // for a refusal its code. A class is one pair of deciding filters in one origin, with
-// a message that shows it. complete is false if the search was cut short, so that
-// there may be more.
+// a message that shows it. Behind them come the effects that differ where the fate is
+// the same, each once for an origin. complete is false if the search was cut short, so
+// that there may be more.
 func Diff(old, next *policy.Program, o Options) (changes []Change, complete bool) {
 	d := &differ2{v: newProver(old, o), old: old, next: next, complete: true}
 	d.w = newProver(next, o)
 	d.w.u = d.v.u
 	d.same = reflect.DeepEqual(bare(old.Topology), bare(next.Topology))
-	d.pair(d.v.stranger(), d.w.stranger())
+	scenes := [][2]*scene{{d.v.stranger(), d.w.stranger()}}
 	for i := range next.Topology.Inside {
 		h := &next.Topology.Inside[i]
 		if g := hostNamed(old.Topology, h); g != nil {
-			d.pair(d.v.insider(g), d.w.insider(h))
+			scenes = append(scenes, [2]*scene{d.v.insider(g), d.w.insider(h)})
 		}
 	}
-	d.pair(d.v.customer(), d.w.customer())
+	scenes = append(scenes, [2]*scene{d.v.customer(), d.w.customer()})
+	for _, sc := range scenes {
+		d.pair(sc[0], sc[1])
+	}
+	for _, sc := range scenes {
+		d.effects(sc[0], sc[1])
+	}
 	return d.changes, d.complete
 }
 
 // bare is a topology without positions and sources, which decide nothing.
 func bare(t *policy.Topology) policy.Topology {
 	out := *t
-	out.Pools = nil
+	out.Pools, out.SinkPos = nil, nil
 	out.Listeners = append([]policy.Listener(nil), t.Listeners...)
 	for i := range out.Listeners {
 		out.Listeners[i].Pos = policy.Pos{}
@@ -85,9 +93,7 @@ func (d *differ2) pair(a, b *scene) {
 	la, lb := d.v.read(a, d.old.Filters), d.w.read(b, d.next.Filters)
 	quiet := d.same && sameState(la, lb)
 	fa, fb := d.v.fates(la), d.w.fates(lb)
-	both := *a
-	both.pre = and(a.pre, b.pre)
-	both.listeners = union(a.listeners, b.listeners)
+	both := joint(a, b)
 	if !d.same {
 		d.doors(a, b, fa, fb)
 	}
@@ -97,12 +103,20 @@ func (d *differ2) pair(a, b *scene) {
 			if o.settled(i, j) {
 				continue
 			}
-			d.compare(&both, fa[i], fb[j])
+			d.compare(both, fa[i], fb[j])
 			if !d.complete {
 				return
 			}
 		}
 	}
+}
+
+// joint is the scene of what both policies let past the door.
+func joint(a, b *scene) *scene {
+	both := *a
+	both.pre = and(a.pre, b.pre)
+	both.listeners = union(a.listeners, b.listeners)
+	return &both
 }
 
 // order tells which pairs of fates need no comparing.
@@ -247,23 +261,49 @@ func (d *differ2) find(sc *scene, hold, fail, fail2 []*form, wanted func(o, n *p
 }
 
 func sameFate(a, b *policy.Decision) bool {
-	return a.Disposition == b.Disposition && a.Rcpt == b.Rcpt && (a.Disposition != policy.Deliver || a.Pool == b.Pool && a.Inside == b.Inside) &&
+	return a.Disposition == b.Disposition && (a.Disposition != policy.Deliver || a.Rcpt == b.Rcpt && a.Pool == b.Pool && a.Inside == b.Inside) &&
 		(a.Disposition != policy.Refused || a.Code == b.Code)
 }
 
 // doors compares what only one of the policies lets past its door, in a class for
-// each fate on the other side.
+// each fate on the other side. What a filter refuses as a door does is the same but for
+// recipients that the other policy takes at its door.
 func (d *differ2) doors(a, b *scene, fa, fb []*fate) {
-	for _, f := range fa {
-		if !f.likeDoor() {
-			d.find(a, []*form{f.cond, not(b.pre)}, f.above, nil, func(o, _ *policy.Decision) bool { return o.Filter == f.filter })
+	taken := func(v *prover, f *fate, past *form) []*form {
+		hold := []*form{f.cond, not(past)}
+		if f.likeDoor() {
+			hold = append(hold, v.matchAny(v.reports(), rcptTerm))
 		}
+		return hold
+	}
+	for _, f := range fa {
+		d.find(a, taken(d.w, f, b.pre), f.above, nil, func(o, _ *policy.Decision) bool { return o.Filter == f.filter })
 	}
 	for _, f := range fb {
-		if !f.likeDoor() {
-			d.find(b, []*form{f.cond, not(a.pre)}, f.above, nil, func(_, n *policy.Decision) bool { return n.Filter == f.filter })
+		d.find(b, taken(d.v, f, a.pre), f.above, nil, func(_, n *policy.Decision) bool { return n.Filter == f.filter })
+	}
+	d.atDoors(a)
+}
+
+// atDoors compares what both policies take at their doors: it hangs on the recipient
+// alone. All of an origin are one class.
+func (d *differ2) atDoors(sc *scene) {
+	for _, p := range d.v.reports() {
+		if !matchesAny(d.w.reports(), p.Address) || len(sc.listeners) == 0 {
+			continue
+		}
+		f := (&model{q: &query{v: d.v, sc: sc}, texts: map[string]string{"rcpt.local": p.Address.Local, "rcpt.domain": p.Address.Domain}, size: -1}).facts()
+		o, _ := policy.Eval(d.old, f)
+		n, _ := policy.Eval(d.next, f)
+		if !sameFate(&o, &n) {
+			d.changes = append(d.changes, Change{Facts: *f, Old: o, New: n})
+			return
 		}
 	}
+}
+
+func matchesAny(ps []policy.Pattern, a policy.Address) bool {
+	return slices.ContainsFunc(ps, func(p policy.Pattern) bool { return p.Match(a) })
 }
 
 // likeDoor reports a fate that comes to the same as being refused at the door.

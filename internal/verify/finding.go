@@ -110,10 +110,35 @@ type Guard struct {
 
 // Change is a class of messages whose fate differs between two policies, with one of
 // them and its two decisions.
+//
+// Where Effect is set the fate is the same, and what differs is that.
 type Change struct {
 	Facts    policy.Facts
 	Old, New policy.Decision
+	Effect   *Effect
 }
+
+// Effect is something that filters do to a message beside deciding. Its value under a
+// policy is "" where it is not done.
+type Effect struct {
+	Kind     EffectKind
+	Name     string // the log, the tag, the header, the filter that limits, where a copy goes
+	Old, New string // "yes" of a log, tag or copy; the header's value, the rate, the recipient of held mail
+}
+
+// EffectKind is the sort of an effect.
+type EffectKind string
+
+// The sorts of effects. A log or tag counts for every message, a header and a limit
+// for what is delivered or held, a copy for what is accepted and not bounced.
+const (
+	EffectLog    EffectKind = "log"
+	EffectTag    EffectKind = "tag"
+	EffectHeader EffectKind = "header"
+	EffectLimit  EffectKind = "limit"
+	EffectCopy   EffectKind = "copy"
+	EffectHeld   EffectKind = "held recipient" // whom held mail goes to when it is released
+)
 
 // Stats tells what a proof took.
 type Stats struct {
@@ -128,7 +153,15 @@ type Result struct {
 	Status   Status
 	Claims   []Claim
 	Findings []Finding
+	Cut      []Cut // warnings that were not looked for in all filters
 	Stats    Stats
+}
+
+// Cut tells among how many filters, from the first, a warning was looked for: not
+// among all, for want of time.
+type Cut struct {
+	Code Code
+	Seen int
 }
 
 // Gap is a part of a configuration that could not be modelled. Dialects list them;
@@ -146,6 +179,10 @@ type Options struct {
 	Gaps      []Gap
 	// NoWarnings leaves out PV101 to PV106; NoRepairs the search for repairs.
 	NoWarnings, NoRepairs bool
+	// Enough is asked between filters whether the search for warnings has gone on long
+	// enough. Where it is nil, the search for PV101, PV102 and PV105 leaves out lists of
+	// more than 1,000 filters, that for PV103 and PV104 those of more than 200.
+	Enough func() bool
 	// Progress is told, now and then, how far a proof has come.
 	Progress func(done, total int)
 }

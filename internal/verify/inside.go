@@ -22,20 +22,54 @@ func (v *prover) insides(r *report) {
 	if len(v.top.Inside) == 0 {
 		return
 	}
-	seen := map[string]bool{}
-	var next []taint
-	if sc := v.stranger(); len(sc.listeners) > 0 {
-		next = v.handedTo(sc, nil, seen)
+	w := &way{v: v, r: r, seen: map[string]bool{}, reported: map[int]Finding{}}
+	// First by what is found, then by what is not known.
+	w.follow(found)
+	w.follow(unknown)
+	for _, i := range w.order {
+		r.add(w.reported[i])
 	}
 	if h := v.p.InsideFor(v.top.Postmaster); h != "" && len(v.top.Postmasters) > 0 && !v.resends(h) {
 		r.assume(RelayByInside, fmt.Sprintf("inside host %q does not send on what it is given (resends = false)", h))
 	}
-	var reported = map[int]bool{}
+	seen := w.seen
+	for i := range v.top.Inside {
+		if h := &v.top.Inside[i]; !seen[h.Name] && h.Resends {
+			r.assume(RelayByInside, fmt.Sprintf("inside host %q gets no mail of strangers but through this gateway", h.Name))
+		}
+	}
+}
+
+// way is the search by way of inside hosts: a host that is seen is not gone to again,
+// and a filter is reported once.
+type way struct {
+	v        *prover
+	r        *report
+	seen     map[string]bool
+	order    []int
+	reported map[int]Finding
+}
+
+// follow goes from the stranger from host to host, to those that a message was found
+// to come to or, where least is unknown, may come to for all that is known.
+func (w *way) follow(least answer) {
+	v := w.v
+	var next []taint
+	if sc := v.stranger(); len(sc.listeners) > 0 {
+		next = v.handedTo(sc, taint{state: found}, least, w.seen)
+	}
+	if least == unknown { // and from those that are known already
+		for i := range v.top.Inside {
+			if h := &v.top.Inside[i]; w.seen[h.Name] && h.Resends && h.Address.IsValid() {
+				next = append(next, v.handedTo(v.insider(h), taint{host: h, state: unknown}, least, w.seen)...)
+			}
+		}
+	}
 	for len(next) > 0 {
 		t := next[0]
 		next = next[1:]
 		if !t.host.Resends {
-			r.assume(RelayByInside, fmt.Sprintf("inside host %q does not send on what it is given (resends = false)", t.host.Name))
+			w.r.assume(RelayByInside, fmt.Sprintf("inside host %q does not send on what it is given (resends = false)", t.host.Name))
 			continue
 		}
 		if !t.host.Address.IsValid() {
@@ -43,21 +77,23 @@ func (v *prover) insides(r *report) {
 		}
 		sc := v.insider(t.host)
 		ks := v.leaksUpTo(sc, v.p, maxLeaks)
-		v.andMore(r, RelayByInside, ks)
+		v.andMore(w.r, RelayByInside, ks)
 		for _, k := range ks {
-			if reported[k.index] {
-				continue
-			}
-			reported[k.index] = true
-			r.add(v.insideFinding(t, k, sc, len(reported) <= maxMended))
+			w.report(t, k, sc)
 		}
-		next = append(next, v.handedTo(sc, t.hops, seen)...)
+		next = append(next, v.handedTo(sc, t, least, w.seen)...)
 	}
-	for i := range v.top.Inside {
-		if h := &v.top.Inside[i]; !seen[h.Name] && h.Resends {
-			r.assume(RelayByInside, fmt.Sprintf("inside host %q gets no mail of strangers but through this gateway", h.Name))
-		}
+}
+
+// report notes a leak, unless the same filter is known to be as bad.
+func (w *way) report(t taint, k leak, sc *scene) {
+	was, known := w.reported[k.index]
+	if !known {
+		w.order = append(w.order, k.index)
+	} else if was.Status == Open || k.state == unknown || t.state == unknown {
+		return
 	}
+	w.reported[k.index] = w.v.insideFinding(t, k, sc, len(w.order) <= maxMended)
 }
 
 func (v *prover) resends(host string) bool {
@@ -66,7 +102,7 @@ func (v *prover) resends(host string) bool {
 
 // handedTo gives the hosts, not seen before, that a message of the scene can be
 // handed to.
-func (v *prover) handedTo(sc *scene, before []policy.Facts, seen map[string]bool) []taint {
+func (v *prover) handedTo(sc *scene, from taint, least answer, seen map[string]bool) []taint {
 	l := v.read(sc, v.p.Filters)
 	var out []taint
 	for i := range v.top.Inside {
@@ -75,36 +111,51 @@ func (v *prover) handedTo(sc *scene, before []policy.Facts, seen map[string]bool
 			continue
 		}
 		for n := range l.lines {
-			if state, f := v.handsTo(l, n, h); state != none {
-				seen[h.Name] = true
-				t := taint{host: h, state: state, hops: append([]policy.Facts(nil), before...)}
-				if f != nil {
-					t.hops = append(t.hops, *f)
-				}
-				out = append(out, t)
-				break
+			state, f := v.handsTo(l, n, h)
+			if state == none || state == unknown && least == found {
+				continue
 			}
+			seen[h.Name] = true
+			t := taint{host: h, state: state, hops: append([]policy.Facts(nil), from.hops...)}
+			if f != nil {
+				t.hops = append(t.hops, *f)
+			}
+			if from.state == unknown {
+				t.state = unknown // the hops do not begin with a stranger
+			}
+			out = append(out, t)
+			break
 		}
 	}
 	return out
 }
 
+// handsTo asks whether line n hands a message to an inside host, by a copy or by its
+// own delivery.
 func (v *prover) handsTo(l *list, n int, h *policy.InsideHost) (answer, *policy.Facts) {
 	ln := &l.lines[n]
+	worst := none
 	for i := range ln.f.Do {
 		if a := &ln.f.Do[i]; a.Kind == policy.DoCopy && v.p.InsideFor(a.Rcpt) == h.Name {
-			if k, handed := v.copyLeak(l, n, a, v.p); handed {
-				return k.state, k.facts
+			switch k, _ := v.copyLeak(l, n, a, v.p); k.state {
+			case found:
+				return found, k.facts
+			case unknown:
+				worst = unknown
 			}
 		}
 	}
 	if ln.f.Then == nil || ln.f.Then.Kind != policy.ThenDeliver {
-		return none, nil
+		return worst, nil
 	}
-	return v.ask(l.sc, []*form{ln.cond, v.toHost(l.sc, ln.after, h)}, l.finalsAbove(n), func(f *policy.Facts) bool {
+	r, f := v.ask(l.sc, []*form{ln.cond, v.toHost(l.sc, ln.after, h)}, l.finalsAbove(n), func(f *policy.Facts) bool {
 		d, _ := policy.Eval(v.p, f)
 		return d.Filter == ln.f.Name && d.Disposition == policy.Deliver && d.Inside == h.Name
 	})
+	if r == none {
+		r = worst
+	}
+	return r, f
 }
 
 func (v *prover) insideFinding(t taint, k leak, sc *scene, mend bool) Finding {

@@ -130,30 +130,18 @@ func (q *query) checkText(c *classes, k *class, m *model) bool {
 // outside names the condition by which a text is not of a fresh class: it is a
 // constant that atoms name, or ends with a longer suffix.
 func (c *classes) outside(s string, k *class) (lang.Cond, bool) {
-	tail, out := c.outsideTail(s, k)
-	switch {
-	case !out:
-		return lang.Cond{}, false
-	case tail == "":
-		return lang.Equal(s), true
-	}
-	return lang.Suffix(tail), true
-}
-
-// outsideTail gives the longer suffix that a text ends with, "" where it is a constant.
-func (c *classes) outsideTail(s string, k *class) (string, bool) {
 	if c.taken[s] {
-		return "", true
+		return lang.Equal(s), true
 	}
 	for _, t := range c.tails {
 		if len(t) <= len(k.ends) {
 			break
 		}
 		if strings.HasSuffix(s, t) {
-			return t, true
+			return lang.Suffix(t), true
 		}
 	}
-	return "", false
+	return lang.Cond{}, false
 }
 
 // find looks for a text on which the literals hold and of which outside names no

@@ -52,23 +52,32 @@ func (v *prover) leaksUpTo(sc *scene, p *policy.Program, most int) []leak {
 	return out
 }
 
+// leakAt asks how line n relays: by a copy, or by its own delivery. What is not known
+// of one way does not keep another from being found.
 func (v *prover) leakAt(l *list, n int, above []*form, p *policy.Program) (leak, bool) {
 	ln := &l.lines[n]
+	worst := leak{index: ln.index, state: none}
 	for i := range ln.f.Do {
 		if a := &ln.f.Do[i]; a.Kind == policy.DoCopy && v.undeclared(a.Rcpt) {
-			if k, found := v.copyLeak(l, n, a, p); found {
+			switch k, is := v.copyLeak(l, n, a, p); {
+			case is && k.state == found:
 				return k, true
+			case is && worst.state == none:
+				worst = k
 			}
 		}
 	}
 	if ln.f.Then == nil || ln.f.Then.Kind != policy.ThenDeliver {
-		return leak{}, false
+		return worst, worst.state != none
 	}
 	r, f := v.ask(l.sc, []*form{ln.cond, v.outside(l.sc, ln.after)}, above, func(f *policy.Facts) bool {
 		d, _ := policy.Eval(p, f)
 		return d.Filter == ln.f.Name && d.Disposition == policy.Deliver && d.Inside == "" && !v.top.DeclaredSink(d.Rcpt)
 	})
-	return leak{index: ln.index, state: r, facts: f}, r != none
+	if r != none && worst.state != unknown || r == found {
+		worst = leak{index: ln.index, state: r, facts: f}
+	}
+	return worst, worst.state != none
 }
 
 // undeclared reports a constant address that is neither inside nor a sink.

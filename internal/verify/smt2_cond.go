@@ -72,8 +72,9 @@ func smtWithin(p netip.Prefix) string {
 // free declares a Boolean of which nothing is known.
 func (w *script) free(x policy.Expr) string {
 	w.frees++
-	fmt.Fprintf(&w.decls, "(declare-const free-%d Bool) ; %q\n", w.frees, Spell(x))
-	return fmt.Sprintf("free-%d", w.frees)
+	name := fmt.Sprintf("free-%d", w.frees)
+	w.defs = append(w.defs, smtDef{name, fmt.Sprintf("(declare-const %s Bool) ; %q\n", name, Spell(x))})
+	return name
 }
 
 // cond writes a condition as it is read here.
@@ -100,34 +101,44 @@ func (w *script) cond(x policy.Expr) string {
 }
 
 // texts gives the values of a text operand, each with when there is it.
-func (w *script) texts(x policy.Expr) (out []smtAddress) {
+func (w *script) texts(x policy.Expr) (out []smtValue) {
 	if c, ok := x.(*policy.Call); ok {
 		name, _ := literalText(c.Args[0])
 		name = strings.ToLower(name)
 		for i, n := range w.order {
 			for k := range w.headers[n] {
 				if n == name {
-					out = append(out, smtAddress{fmt.Sprintf("has%d.%d", i, k), fmt.Sprintf("h%d.%d", i, k)})
+					out = append(out, smtValue{fmt.Sprintf("has%d.%d", i, k), fmt.Sprintf("h%d.%d", i, k)})
 				}
 			}
 		}
 		return out
 	}
-	return []smtAddress{{"true", w.term(x.(*policy.Field).Name)}}
+	return []smtValue{{"true", w.term(x.(*policy.Field).Name)}}
 }
 
-// term writes a text field of a stranger's message.
+// term writes a text field of a message of the scene.
 func (w *script) term(name string) string {
 	switch name {
 	case "origin":
-		return smtText(string(policy.Stranger))
+		return smtText(string(w.sc.origin))
 	case "customer", "auth.user":
-		return `""`
+		if w.sc.origin != policy.Customer {
+			return `""`
+		}
+	case "decision.disposition":
+		return w.decision.disposition
+	case "decision.filter":
+		return w.decision.filter
+	case "decision.pool":
+		return w.decision.pool
+	case "decision.inside":
+		return w.decision.inside
 	case "rcpt.domain":
 		return w.rd
 	case "rcpt.local":
 		return w.rl
-	case "rcpt", "rcpt.address":
+	case "rcpt", "rcpt.address", "decision.rcpt":
 		return `(str.++ ` + w.rl + ` "@" ` + w.rd + `)`
 	case "sender", "sender.address":
 		return `(ite (= sender.domain "") "" (str.++ sender.local "@" sender.domain))`
@@ -145,7 +156,7 @@ func (w *script) term(name string) string {
 func (w *script) some(x policy.Expr, test func(term string) string) string {
 	var fs []string
 	for _, v := range w.texts(x) {
-		fs = append(fs, "(and "+v.local+" "+test(v.domain)+")")
+		fs = append(fs, "(and "+v.when+" "+test(v.term)+")")
 	}
 	return smtOr(fs)
 }

@@ -387,6 +387,16 @@ func (r *reader) same(x *policy.Binary, l, rt policy.Expr, op policy.Op) *form {
 	if aok && bok && a.Name == b.Name {
 		return constant(op == policy.Eq)
 	}
+	if aok && bok && (op == policy.Eq || op == policy.Ne) { // one value each: != is the opposite, and sides do not matter
+		if a.Name > b.Name {
+			a, b = b, a
+		}
+		f := r.free(&policy.Binary{Pos: x.Pos, Op: policy.Eq, L: a, R: b})
+		if op == policy.Ne {
+			return not(f)
+		}
+		return f
+	}
 	return r.free(x)
 }
 

@@ -211,7 +211,11 @@ func (v *prover) readings(r *report) {
 			}
 		}
 	}
-	for _, s := range v.top.Sinks {
-		check(s, policy.Pos{}, "", "sink")
+	for i, s := range v.top.Sinks {
+		at := policy.Pos{}
+		if i < len(v.top.SinkPos) {
+			at = v.top.SinkPos[i]
+		}
+		check(s, at, "", "sink")
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"postern.dev/postern/internal/verify/lang"
 )
 
-// Bounds of the search for warnings. A longer list gets those that cost nothing.
+// Bounds of the search for warnings where Options.Enough does not say when to stop.
 const (
 	maxWarned    = 1000 // filters for which the solver looks for dead ones
 	maxRedundant = 200  // filters for which it looks for redundant ones and for pairs
@@ -23,14 +23,9 @@ func (v *prover) warnings(r *report) {
 	for _, sc := range v.scenes() {
 		w.lists = append(w.lists, v.read(sc, v.p.Filters))
 	}
-	n := len(v.p.Filters)
-	for i := range v.p.Filters {
-		w.look(i, n <= maxWarned)
-	}
-	if n <= maxRedundant {
-		w.redundant()
-		w.pairs()
-	}
+	w.each(maxWarned, []Code{DeadFilter, ShadowedFilter, NeverTrue}, func(i int) { w.look(i, true) }, func(i int) { w.look(i, false) })
+	w.each(maxRedundant, []Code{OrderMatters}, w.pair, nil)
+	w.each(maxRedundant, []Code{RedundantOne}, w.redundant, nil)
 	for i := range v.p.Filters {
 		w.expressions(v.p.Filters[i].If, &v.p.Filters[i])
 	}
@@ -42,6 +37,29 @@ type warner struct {
 	lists []*list
 	alive map[string]bool
 	dead  map[string]bool
+	last  int // the final filter before, for pairs: one behind its index
+}
+
+// each looks at one filter after the other, until it is enough: at all of a list that
+// is no longer than most where nobody says what is. What is left is noted, and gets
+// less, where that is given.
+func (w *warner) each(most int, codes []Code, look, less func(i int)) {
+	n := len(w.v.p.Filters)
+	seen := 0
+	if w.v.o.Enough != nil || n <= most {
+		for ; seen < n && (w.v.o.Enough == nil || !w.v.o.Enough()); seen++ {
+			look(seen)
+		}
+	}
+	if seen == n {
+		return
+	}
+	for _, c := range codes {
+		w.r.cut = append(w.r.cut, Cut{Code: c, Seen: seen})
+	}
+	for i := seen; i < n && less != nil; i++ {
+		less(i)
+	}
 }
 
 func (w *warner) warn(code Code, f *policy.Filter, message, hint string, b ...Blocker) {
@@ -227,18 +245,14 @@ func plural(bs []Blocker) string {
 	return ""
 }
 
-// redundant finds final filters without which every message would have the same
+// redundant asks whether without a final filter every message would have the same
 // fate.
-func (w *warner) redundant() {
-	for i := range w.v.p.Filters {
-		f := &w.v.p.Filters[i]
-		if f.Then == nil || len(f.Do) > 0 || w.dead[f.Name] {
-			continue
-		}
-		if w.isRedundant(i) {
-			w.warn(RedundantOne, f, fmt.Sprintf("filter %q is redundant: what it decides would be decided alike without it", f.Name), "remove it, or see whether it was meant for more")
-		}
+func (w *warner) redundant(i int) {
+	f := &w.v.p.Filters[i]
+	if f.Then == nil || len(f.Do) > 0 || w.dead[f.Name] || !w.isRedundant(i) {
+		return
 	}
+	w.warn(RedundantOne, f, fmt.Sprintf("filter %q is redundant: what it decides would be decided alike without it", f.Name), "remove it, or see whether it was meant for more")
 }
 
 func (w *warner) isRedundant(i int) bool {
@@ -273,21 +287,19 @@ func (w *warner) without(l *list, i, at int) []*fate {
 	return w.v.fates(w.v.read(l.sc, rest))[at:]
 }
 
-// pairs finds neighbouring final filters that decide differently where both apply,
-// neither being a special case of the other: there the order is the policy.
-func (w *warner) pairs() {
-	last := -1
-	for j := range w.v.p.Filters {
-		if w.v.p.Filters[j].Then == nil || w.dead[w.v.p.Filters[j].Name] {
-			continue
-		}
-		if last >= 0 && w.matters(last, j) {
-			a, b := &w.v.p.Filters[last], &w.v.p.Filters[j]
-			w.warn(OrderMatters, b, fmt.Sprintf("filters %q and %q overlap and decide differently: their order matters", a.Name, b.Name), "if that is meant, an assert keeps it so",
-				Blocker{Filter: a.Name, Pos: a.Pos})
-		}
-		last = j
+// pair asks whether a final filter and the one before it decide differently where
+// both apply, neither being a special case of the other: there the order is the policy.
+func (w *warner) pair(j int) {
+	b := &w.v.p.Filters[j]
+	if b.Then == nil || w.dead[b.Name] {
+		return
 	}
+	if w.last > 0 && w.matters(w.last-1, j) {
+		a := &w.v.p.Filters[w.last-1]
+		w.warn(OrderMatters, b, fmt.Sprintf("filters %q and %q overlap and decide differently: their order matters", a.Name, b.Name), "if that is meant, an assert keeps it so",
+			Blocker{Filter: a.Name, Pos: a.Pos})
+	}
+	w.last = j + 1
 }
 
 func (w *warner) matters(i, j int) bool {

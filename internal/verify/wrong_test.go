@@ -82,7 +82,7 @@ func TestStrangerIsFound(t *testing.T) {
 		{"merged domains and an expression on the address", stranger(a, v), []policy.Filter{relay(both(oneOf("rcpt.domain", "a.example", "victim.example"), on("matches", "rcpt.address", `@victim\.example$`)))}, false},
 		{"merged local parts and an expression on the address", stranger(a, v), []policy.Filter{relay(both(oneOf("rcpt.local", "a", "v"), on("matches", "rcpt.address", `^v@`)))}, false},
 		{"suffix of a local part and an expression on the address", stranger(a, box("xzv", "victim.example")), []policy.Filter{relay(both(on("ends_with", "rcpt.local", "zv"), on("matches", "rcpt.address", `^[^@]{3}@`)))}, false},
-		{"an expression on the domain and one on the address", stranger(a, v), []policy.Filter{relay(both(on("matches", "rcpt.domain", `^v.*m\.e`), on("matches", "rcpt.address", `^[uv]@[^.]*\.example$`)))}, true},
+		{"an expression on the domain and one on the address", stranger(a, v), []policy.Filter{relay(both(on("matches", "rcpt.domain", `^v.*m\.e`), on("matches", "rcpt.address", `^[uv]@[^.]*\.example$`)))}, false},
 		{"local part with an at sign", stranger(a, box("x@y", "victim.example")), []policy.Filter{relay(both(on("ends_with", "rcpt", "@y@victim.example"), on("matches", "rcpt.local", "@")))}, false},
 		{"two comparisons of facts", stranger(a, v), []policy.Filter{refuse(bin(field("sender.domain"), policy.Eq, field("rcpt.domain"))), relay(bin(field("sender.local"), policy.Ne, field("rcpt.local")))}, false},
 		{"one comparison before and after a rewrite", stranger(a, box("v", "a.example")), []policy.Filter{
@@ -106,5 +106,78 @@ func TestStrangerIsFound(t *testing.T) {
 				t.Error(s)
 			}
 		})
+	}
+}
+
+// TestUnknownHidesNothing holds asserts of which one fate is unknown and a later one
+// open.
+func TestUnknownHidesNothing(t *testing.T) {
+	p, problems := policy.New([]policy.Filter{
+		{Name: "unknown", If: never(), Then: &policy.Final{Kind: policy.ThenDrop}},
+		relay(lit(true)),
+	}, []policy.Assert{{Name: "refused", Always: is("decision.disposition", "refused")}}, everything())
+	if p == nil {
+		t.Fatal(problems)
+	}
+	for _, f := range verify.Check(p, verify.Options{NoWarnings: true, NoRepairs: true}).Findings {
+		if f.Code == verify.AssertHolds {
+			if f.Status != verify.Open || f.Filter != "relay" {
+				t.Errorf("%s %s: %s", f.Status, f.Filter, f.Message)
+			}
+			return
+		}
+	}
+	t.Error("the assert is called closed")
+}
+
+// never compares two facts that it holds to different values, which the prover does
+// not know.
+func never() policy.Expr {
+	return both(bin(field("sender.domain"), policy.Eq, field("rcpt.domain")), both(is("sender.domain", "a.example"), is("rcpt.domain", "b.example")))
+}
+
+// TestSinkHasPlace holds PV007 to the place of the sink that it is about.
+func TestSinkHasPlace(t *testing.T) {
+	top := everything()
+	top.Sinks = []policy.Address{box("ok", "partner.example"), box("a%victim.example", "partner.example")}
+	top.SinkPos = []policy.Pos{{File: "x.hcl", Line: 1}, {File: "x.hcl", Line: 2}}
+	p, problems := policy.New([]policy.Filter{refuse(lit(true))}, nil, top)
+	if p == nil {
+		t.Fatal(problems)
+	}
+	for _, f := range verify.Check(p, verify.Options{NoWarnings: true}).Findings {
+		if f.Code == verify.AddressReadings && f.Pos == top.SinkPos[1] {
+			return
+		}
+	}
+	t.Error("no finding at the second sink")
+}
+
+// TestEnough holds the search for warnings to its end, and to what it says of it.
+func TestEnough(t *testing.T) {
+	var filters []policy.Filter
+	for _, name := range []string{"a", "b", "c", "d"} {
+		f := refuse(is("rcpt.domain", name+".example"))
+		f.Name = name
+		filters = append(filters, f)
+	}
+	filters[3].If = is("rcpt.domain", "a.example") // shadowed
+	p, problems := policy.New(filters, nil, everything())
+	if p == nil {
+		t.Fatal(problems)
+	}
+	for _, most := range []int{2, 100} {
+		asked := 0
+		r := verify.Check(p, verify.Options{Enough: func() bool { asked++; return asked > most }})
+		warned := false
+		for _, f := range r.Findings {
+			warned = warned || f.Code == verify.ShadowedFilter
+		}
+		if cut := len(r.Cut) > 0; cut == warned || cut != (most == 2) {
+			t.Errorf("enough after %d: cut %+v, warned %v", most, r.Cut, warned)
+		}
+		if most == 2 && r.Cut[0].Seen != 2 {
+			t.Errorf("%+v", r.Cut)
+		}
 	}
 }

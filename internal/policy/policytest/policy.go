@@ -137,6 +137,9 @@ func (g *grower) topology() *policy.Topology {
 	if g.r.IntN(2) == 0 {
 		t.Sinks = append(t.Sinks, g.address())
 	}
+	if g.r.IntN(3) == 0 {
+		t.Postmasters, t.Postmaster = append(t.Postmasters, policy.Address{Local: "postmaster", Domain: one(g.r, domains())}), g.address()
+	}
 	return t
 }
 

@@ -12,12 +12,14 @@ import (
 // and again, by one goroutine at a time. The zero Cond holds on no string.
 type Cond struct{ c *cond }
 
-// cond is what the copies of a Cond share: re, a pattern, or a set.
+// cond is what the copies of a Cond share: re, a pattern, a set, or a condition on a part.
 type cond struct {
 	name    string
 	re      *regexp.Regexp
 	pattern []item
-	set     []string // sorted; read where re and pattern are nil
+	set     []string // sorted; read where the others are nil
+	inner   *Cond    // on a part of an address
+	local   bool     // which
 	m       machine
 	exact   bool // m accepts exactly the strings on which the condition holds
 }
@@ -84,6 +86,8 @@ func (c Cond) Holds(s string) bool {
 		return d.re.MatchString(s)
 	case d.pattern != nil:
 		return matchPattern(d.pattern, s)
+	case d.inner != nil:
+		return d.inner.Holds(partOf(s, d.local))
 	}
 	_, found := slices.BinarySearch(d.set, s)
 	return found
@@ -99,7 +103,7 @@ func (c Cond) get() *cond {
 // constants gives the strings on which alone the condition holds, if it is of that
 // sort.
 func (c *cond) constants() ([]string, bool) {
-	return c.set, c.re == nil && c.pattern == nil
+	return c.set, c.re == nil && c.pattern == nil && c.inner == nil
 }
 
 // machine gives the condition's automaton.
@@ -112,6 +116,8 @@ func (c *cond) machine() (machine, bool) {
 		c.m, c.exact = newSearch(c.re.String())
 	case c.pattern != nil:
 		c.m, c.exact = newGlob(c.pattern)
+	case c.inner != nil:
+		c.m, c.exact = newSplit(*c.inner, c.local)
 	default:
 		c.m, c.exact = newSet(c.set)
 	}

@@ -16,7 +16,7 @@ import (
 // together, word and line boundaries, and characters of each length.
 var pieces = []string{
 	"a", "b", "k", "K", "\u212a", "s", "ſ", "i", "ı", "İ", "_", "0", " ", ".", "-", "\n", "\r", "\x00",
-	"\ufffd", "\x80", "\xff", "\xc3", "\xa9", "é", "\xe2\x82", "€", "\xf0\x9f", "😀", "\xed\xa0\x80", "\u0085", "Σ", "ς",
+	"@", "\ufffd", "\x80", "\xff", "\xc3", "\xa9", "é", "\xe2\x82", "€", "\xf0\x9f", "😀", "\xed\xa0\x80", "\u0085", "Σ", "ς",
 }
 
 func word(r *rand.Rand, from []string, most int) string {
@@ -28,7 +28,7 @@ func word(r *rand.Rand, from []string, most int) string {
 }
 
 var atoms = []string{
-	"a", "b", "k", "K", "s", "ſ", "\u212a", "ı", "é", "€", "😀", "_", " ", "0", `\.`, "-", `\n`, `\x00`,
+	"a", "b", "k", "K", "s", "ſ", "\u212a", "@", "ı", "é", "€", "😀", "_", " ", "0", `\.`, "-", `\n`, `\x00`,
 	".", `(?s:.)`, "[ab]", "[^a]", "[^ab\n]", `[a-k]`, `[[:^alpha:]]`, `\w`, `\W`, `\s`, `\S`, `\d`, `\pL`, `\PL`, `\p{Greek}`, `[\x{80}-\x{10ffff}]`,
 	`\x{fffd}`, `[^\x{fffd}]`, `[\x{d7ff}-\x{e000}]`, `\x{d800}`, `[\x{d800}-\x{dbff}]`, `[^\x00-\x7f]`,
 	"^", "$", `\A`, `\z`, `\b`, `\B`, "(?m:^)", "(?m:$)", "(?m:^$)", "", "ab", "ks",
@@ -67,9 +67,13 @@ func expression(r *rand.Rand, depth int) string {
 func condition(r *rand.Rand) lang.Cond {
 	from := pieces
 	if r.IntN(4) > 0 {
-		from = []string{"a", "b", "k", "é", "€", ".", "\ufffd", "\n"}
+		from = []string{"a", "b", "k", "é", "€", ".", "\ufffd", "\n", "@"}
 	}
-	switch r.IntN(12) {
+	switch r.IntN(14) {
+	case 12:
+		return lang.LocalOf(condition(r))
+	case 13:
+		return lang.DomainOf(condition(r))
 	case 0:
 		return lang.Suffix(word(r, from, 3))
 	case 1:

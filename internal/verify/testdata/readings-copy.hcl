@@ -22,9 +22,8 @@ pool "general" { sources = ["198.51.100.10-198.51.100.40"] }
 pool "aol" { sources = ["203.0.113.1-203.0.113.14"] }
 
 accept = ["bounce.esp.example"]
-sinks = ["aol.com!joe@partner.example"]
+sinks = ["aol.com!joe@partner.example"] # want PV007 open: sink
 
-# want PV007 open: sink
 
 filter "copies" {
   if   = origin == "customer"
