@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"lab": startStage, "fill": fill, "serve": serveScript, "stop": stopScript, "spam": spamScript, "customer": customerScript,
+			"lab": startStage, "fill": fill, "serve": serveScript, "halt": stopScript, "spam": spamScript, "customer": customerScript,
 			"arrived": arrivedScript, "complain": complainScript, "save": saveScript, "until": untilScript,
 			"undo": undoScript,
 		},

@@ -218,10 +218,9 @@ type act struct {
 	action, by, note, scope string
 	n                       int
 
-	items  []picked
-	rows   []*Row
-	batch  *spool.Batch
-	change []spool.Change
+	items []picked
+	rows  []*Row
+	batch *spool.Batch
 }
 
 // applies reports whether the action changes anything in a state.

@@ -69,7 +69,7 @@ func (d *delivery) traffic() shaping.Traffic {
 	if d.w == nil {
 		return t
 	}
-	t.Site, t.Provider = d.w.queue.site.key, d.w.queue.site.provider
+	t.Site, t.Provider = d.w.queue.site.key, d.w.of
 	if d.w.way != nil {
 		t.Source = d.w.way.source
 	}
@@ -249,8 +249,8 @@ func replyOf(o egress.Outcome, stage string) shaping.Reply {
 
 // tooMany reports that the peer wants fewer recipients at a time (RFC 5321, section
 // 4.5.3.1.10): those that it has refused are tried again at once.
-func tooMany(r shaping.Reply) bool {
-	return r.Stage == "rcpt" && (r.Code == 452 && (r.Enhanced == "4.5.3" || r.Enhanced == "") || r.Code == 552 && r.Enhanced == "5.5.3")
+func tooMany(r *smtp.Reply) bool {
+	return r.Code == 452 && (r.Enhanced == smtp.EnhancedCode{4, 5, 3} || r.Enhanced == smtp.EnhancedCode{}) || r.Code == 552 && r.Enhanced == smtp.EnhancedCode{5, 5, 3}
 }
 
 // conclude asks the shaper about an outcome, makes it durable and moves the item on.

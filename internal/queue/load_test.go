@@ -145,11 +145,11 @@ type anyone struct{}
 
 func (anyone) Holds(string, string, string, netip.Addr, string) (string, bool) { return "", false }
 
-// real is the time.
-type real struct{}
+// present is the time as it is.
+type present struct{}
 
-func (real) Now() time.Time                         { return time.Now() }
-func (real) After(d time.Duration) <-chan time.Time { return time.After(d) }
+func (present) Now() time.Time                         { return time.Now() }
+func (present) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
 // loaded makes a queue over a store of made-up messages.
 func loaded(tb testing.TB, s *made, n *sinks, l Limits) *Queue {
@@ -160,7 +160,7 @@ func loaded(tb testing.TB, s *made, n *sinks, l Limits) *Queue {
 	}
 	rt := &Routing{DefaultPool: "p", Pools: map[string][]Source{"p": {{}}}, Limits: l, Retry: Retry{First: time.Minute, Factor: 2, Max: time.Hour, Expire: 100 * time.Hour},
 		InsideFor: func(policy.Address) string { return "" }, Relays: func(policy.Origin, policy.Address, string) bool { return false }}
-	q := New(Options{Store: s, Transport: n, Gate: anyone{}, Clock: real{}, Random: rand.Reader, Routing: func() *Routing { return rt }, Ring: func() *stamp.Ring { return ring },
+	q := New(Options{Store: s, Transport: n, Gate: anyone{}, Clock: present{}, Random: rand.Reader, Routing: func() *Routing { return rt }, Ring: func() *stamp.Ring { return ring },
 		OnGuard: func(ledger.GuardTripped) {}})
 	tb.Cleanup(func() {
 		over, cancel := context.WithCancel(context.Background())

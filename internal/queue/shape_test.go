@@ -212,6 +212,14 @@ func TestWeights(t *testing.T) {
 	at := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, 100, n}) }
 	w.routing.Pools["general"] = []queue.Source{{Addr: at(1), Weight: 3}, {Addr: at(2)}, {Addr: at(3), Weight: -1}, {Addr: at(4), Weight: 6}}
 	w.routing.Limits = queue.Limits{Connections: 10, PerSite: 1, Messages: 7, Idle: time.Hour}
+	// Connections of one source carry more than those of another.
+	w.options.Shaper = &shaper{limits: func(t shaping.Traffic, _ time.Time) shaping.Limits {
+		if t.Source == at(2) {
+			return shaping.Limits{MessagesPerConnection: 13}
+		}
+		return shaping.Limits{}
+	}}
+	w.reopen()
 	w.net.add("there.example", &peer{})
 	for n := range 1000 {
 		w.commit(w.message(nil, fmt.Sprintf("r%d@there.example", n)))
@@ -573,5 +581,43 @@ func TestCombined(t *testing.T) {
 	slices.Sort(got)
 	if want := []string{"a@there.example b@there.example false", "c@there.example false", "own@there.example true"}; !slices.Equal(got, want) {
 		t.Errorf("transactions: %v", got)
+	}
+}
+
+// TestTooManyRecipients: those that a peer does not want in this transaction go in the
+// next one, at once and without counting an attempt.
+func TestTooManyRecipients(t *testing.T) {
+	w := newWorld(t, 1)
+	w.routing.Limits.PerSite = 1
+	var mu sync.Mutex
+	n := 0
+	p := &peer{rcpt: func(string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if n++; n > 2 {
+			return "452 4.5.3 too many recipients"
+		}
+		return "250 2.1.5 yes"
+	}, end: func(string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		n = 0
+		return "250 2.0.0 taken"
+	}}
+	w.net.add("there.example", p)
+	w.q.Start()
+	w.send(func(m *spool.Message) { m.Origin, m.Customer = "inside", "" }, "a@there.example", "b@there.example", "c@there.example", "d@there.example", "e@there.example")
+	awaitKind[*ledger.HandedOff](w, 5)
+	var got []string
+	for _, d := range p.received() {
+		got = append(got, strings.Join(d.all, " "))
+	}
+	if want := []string{"a@there.example b@there.example", "c@there.example d@there.example", "e@there.example"}; !slices.Equal(got, want) {
+		t.Errorf("transactions: %v", got)
+	}
+	for i := range 5 {
+		if h := awaitKind[*ledger.HandedOff](w, i+1); h.Attempt != 1 {
+			t.Errorf("handed off: %+v", h)
+		}
 	}
 }

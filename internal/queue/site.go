@@ -76,6 +76,7 @@ type way struct {
 	limits    shaping.Limits
 	checked   int64 // when limits were asked for, Unix milliseconds
 	notBefore int64 // blocked, or over its rate
+	out       bool  // it was, when it was last looked at
 }
 
 // freshness is how long a domain's site is believed, and an answer of the shaper's.
@@ -334,6 +335,7 @@ func (q *Queue) choose(rq *ready, now time.Time) (best *way, at int64) {
 	for i := range rq.ways {
 		w := rq.ways[(rq.cursor+i)%len(rq.ways)]
 		if until := max(w.notBefore, w.resting); until > ms {
+			w.out = true
 			later(until)
 			continue
 		}
@@ -346,9 +348,13 @@ func (q *Queue) choose(rq *ready, now time.Time) (best *way, at int64) {
 			continue
 		}
 		if b, yes := q.o.Shaper.Blocked(rq.traffic(rt, w), now); yes {
-			w.notBefore = until(b, now)
+			w.notBefore, w.out = until(b, now), true
 			later(w.notBefore)
 			continue
+		}
+		if w.out {
+			w.out = false
+			rq.caughtUp(w)
 		}
 		if best == nil || w.messages*best.weight < best.messages*w.weight {
 			best = w
@@ -378,8 +384,7 @@ func ceil(now time.Time, wait time.Duration) int64 {
 	return (now.UnixNano() + int64(wait) + 999_999) / 1_000_000
 }
 
-// use counts a message on a way. A way that was not used for long does not make up for
-// it: it starts where the others are.
+// use counts messages on a way.
 func (rq *ready) use(w *way, n int) {
 	w.messages += n
 	if w.messages < 1<<20 {
@@ -390,17 +395,20 @@ func (rq *ready) use(w *way, n int) {
 	}
 }
 
-// caughtUp brings a way that was blocked to the level of the others.
+// caughtUp brings a way that was blocked to the level of the others: it does not make up
+// for what it could not send, all at once.
 func (rq *ready) caughtUp(w *way) {
 	least := -1
 	for _, o := range rq.ways {
-		if o != w {
+		if o != w && !o.out {
 			if level := o.messages / o.weight; least < 0 || level < least {
 				least = level
 			}
 		}
 	}
-	w.messages = max(w.messages, least*w.weight)
+	if least > 0 {
+		w.messages = max(w.messages, least*w.weight)
+	}
 }
 
 // hosts puts the addresses of a site in the order in which to try them: as the MX

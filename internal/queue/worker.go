@@ -2,11 +2,13 @@ package queue
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 	"time"
 
 	"postern.dev/postern/internal/egress"
 	"postern.dev/postern/internal/shaping"
+	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 )
 
@@ -20,6 +22,7 @@ type worker struct {
 	tried string // the host that it tries to connect to, or tried last in vain
 	batch []ref  // what it has in hand
 	hand  []item // as they were when it took them
+	of    string // provider of the site at that time
 
 	signal   chan bool // ends its wait: true for mail, false for leaving
 	since    int64     // it waits, Unix milliseconds
@@ -109,6 +112,9 @@ func (q *Queue) next(w *worker, now time.Time) verdict {
 	if q.fill(w) == goHome {
 		return idle
 	}
+	if w.conn != nil {
+		rq.use(w.way, 1) // the first one was counted with the connection
+	}
 	w.way.sent.take(1, now)
 	rq.site.messages.take(1, now)
 	rq.site.rcpts.take(len(w.batch), now)
@@ -122,7 +128,7 @@ func (q *Queue) fill(w *worker) verdict {
 	if w.batch = q.pick(w.queue, w.batch); len(w.batch) == 0 {
 		return goHome
 	}
-	w.hand = w.hand[:0]
+	w.hand, w.of = w.hand[:0], w.queue.site.provider
 	for _, r := range w.batch {
 		w.hand = append(w.hand, *q.items.at(r))
 	}
@@ -235,12 +241,36 @@ func (w *worker) transact(ds []delivery) int {
 			}
 			return n
 		}
+		ds = w.fewer(ds, &res)
 		w.q.concludeAll(ds, func(i int) (egress.Outcome, shaping.Reply) { return outcome(&res, i) })
 		if !w.conn.Usable() {
 			w.hangUp()
 		}
 		return n
 	}
+}
+
+// fewer gives back the recipients that were too many for the peer, where it has taken
+// others, and drops them from the transaction and its result.
+func (w *worker) fewer(ds []delivery, res *smtp.Result) []delivery {
+	if len(ds) < 2 || len(res.Rcpt) != len(ds) || !slices.ContainsFunc(res.Rcpt, (*smtp.Reply).Positive) {
+		return ds
+	}
+	kept, replies := make([]delivery, 0, len(ds)), make([]*smtp.Reply, 0, len(ds))
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	for i := len(ds) - 1; i >= 0; i-- {
+		if tooMany(res.Rcpt[i]) {
+			w.q.giveBack(ds[i].ref)
+		}
+	}
+	for i := range ds {
+		if !tooMany(res.Rcpt[i]) {
+			kept, replies = append(kept, ds[i]), append(replies, res.Rcpt[i])
+		}
+	}
+	res.Rcpt = replies
+	return kept
 }
 
 // hangUp closes the connection without a word.
