@@ -30,9 +30,9 @@ func commands() []command {
 		{"health", "FILE|DIR", "exit 0 if the node answers and is ready",
 			"For health checks of containers and supervisors. Exit status: 0 it takes mail, 2 it does\nnot, or does not answer.", "postern health /etc/postern/postern.hcl", runHealth},
 		{"queue", "ACTION [FLAGS] FILE|DIR", "look at and act on mail that waits",
-			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl\npostern queue suspend -campaign spring-sale -for 2h -note 'wrong link' postern.hcl", runQueue},
-		{"shaping", "explain|ls|suspend|undo|test|rules [FLAGS] [ARGUMENT] [FILE|DIR]", "say how fast mail may go where, and what replies set off",
-			shapingHelp, "postern shaping explain gmail.com\npostern shaping test -destination yahoo replies.txt\npostern shaping ls postern.hcl\npostern shaping suspend -source 198.51.100.7 -destination gmail -for 4h -note 'listed' postern.hcl\npostern shaping undo Smif0k2x1 postern.hcl", runShaping},
+			queueHelp, "postern queue ls -domain aol.com postern.hcl\npostern queue bounce -domain gone.example -note 'domain is gone' postern.hcl\npostern queue suspend -campaign spring-sale -for 2h -note 'wrong link' postern.hcl\npostern queue suspend -source 198.51.100.7 -provider gmail -for 4h -note 'listed' postern.hcl", runQueue},
+		{"shaping", "explain|ls|undo|test|rules [FLAGS] [ARGUMENT] [FILE|DIR]", "say how fast mail may go where, and what replies set off",
+			shapingHelp, "postern shaping explain gmail.com\npostern shaping test -destination yahoo replies.txt\npostern shaping ls postern.hcl\npostern shaping undo Smif0k2x1 postern.hcl", runShaping},
 		{"suppress", "add|rm|get|ls|count|import|export|erase [FLAGS] [ADDRESS...] FILE|DIR", "keep addresses from being mailed",
 			suppressHelp, "postern suppress add -customer acme -note 'asked by phone' someone@example.com postern.hcl\npostern suppress get -customer acme someone@example.com postern.hcl\npostern suppress import -customer acme -reason unsubscribe list.csv.gz postern.hcl\npostern suppress export -customer acme postern.hcl | gzip > acme.csv.gz", runSuppress},
 		{"trace", "[-json] [-message-id ID | -recipient ADDRESS | -id ID] FILE|DIR", "tell one message's whole life",
@@ -65,7 +65,8 @@ release  lets what is held go on
 retry    tries at once what waits
 bounce   gives up with a DSN
 drop     discards
-suspend  keeps back what waits and what is still to come, until it is resumed or -for is over
+suspend  keeps back what waits and what is still to come, until it is resumed or -for is
+         over: of a choice, or of a -source, everywhere or at a -site, -provider or -domain
 resume   ends suspensions: by -order, by the same choice, or -all
 rebind   moves what waits and what is held to another pool, -to
 orders   lists the suspensions in force
@@ -79,10 +80,8 @@ const shapingHelp = `explain  tells of a domain, an address or a provider: who i
          With -config FILE by that configuration and, where its node runs, as of now;
          without, by the rules that come with the program
 ls       lists what is in force, with its end (-all: and what was, for a week)
-suspend  sends nothing of a kind, for a time (-for) or until it is undone: of a
-         -destination alone, or of a -source, -pool, -customer, -campaign or -mx, at a
-         -destination or everywhere
-undo     ends an action: postern shaping undo ID FILE
+undo     ends an action: postern shaping undo ID FILE. What operators suspend, postern
+         queue suspend does, and queue orders lists
 test     reads replies, one a line ("421 4.7.28 ..." or "gmail 421 4.7.28 ..."), from a
          file or - and says which rule each sets off
 rules    prints the rules that come with the program

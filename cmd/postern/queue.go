@@ -25,7 +25,8 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	f.StringVar(&s.Campaign, "campaign", "", "choose by campaign `NAME`")
 	f.StringVar(&s.Held, "held", "", "choose what is held for a reason that begins with `TEXT`, as 'relay guard'")
 	f.DurationVar(&o.For, "for", 0, "suspend for a `TIME`, as 2h; else until it is resumed")
-	f.IntVar(&o.Order, "order", 0, "resume the suspension with this `NUMBER`")
+	f.StringVar(&o.Source, "source", "", "suspend, resume: what goes out from this `ADDRESS` of ours")
+	f.StringVar(&o.Order, "order", "", "resume this one: `ORDER`, as queue orders names it")
 	f.StringVar(&o.To, "to", "", "rebind to pool `NAME`")
 	f.StringVar(&s.Note, "note", "", "`TEXT` for the record: why")
 	f.IntVar(&s.Limit, "limit", 0, "at most `N` recipients, oldest first")
@@ -48,8 +49,11 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains([]string{"ls", "show", "sites", "orders"}, action) && s.QueueSelect == (app.QueueSelect{}) && o.Order == 0 && !*all {
+	if !slices.Contains([]string{"ls", "show", "sites", "orders"}, action) && s.QueueSelect == (app.QueueSelect{}) && o.Order == "" && o.Source == "" && !*all {
 		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: "choose with -id, -site, -domain, -pool, -customer, -campaign, -incident or -state, or say -all"}
+	}
+	if o.Source != "" && action != "suspend" && action != "resume" {
+		return usagef("queue %s knows no -source: what waits has none yet", action)
 	}
 	c, err := node(e, file)
 	if err != nil {

@@ -24,7 +24,7 @@ func queueOrder(ctx context.Context, e *env, c *app.Client, action string, o app
 			}
 			continue
 		}
-		fmt.Fprintf(e.stdout, "%s: order %d, %s\n", action, out[i].Order, out[i].Scope)
+		fmt.Fprintf(e.stdout, "%s: order %s, %s\n", action, out[i].Order, out[i].Scope)
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func queueOrders(ctx context.Context, e *env, c *app.Client, asJSON bool) error 
 		if !o.Until.IsZero() {
 			end = stampTime(o.Until)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", o.Order, o.Scope, stampTime(o.From), end, dash(o.By), dash(printable(o.Note)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", o.Order, o.Scope, stampTime(o.From), end, dash(o.By), dash(printable(o.Note)))
 	}
 	return w.Flush()
 }

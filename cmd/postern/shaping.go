@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +22,6 @@ type shapingFlags struct {
 	app.ShapingQuery
 	json, all    bool
 	config, note string
-	span         time.Duration
 }
 
 func runShaping(ctx context.Context, e *env, args []string) error {
@@ -32,15 +30,17 @@ func runShaping(ctx context.Context, e *env, args []string) error {
 	f.BoolVar(&o.json, "json", false, "print JSON, one object a line (not rules)")
 	f.BoolVar(&o.all, "all", false, "ls: of a week; explain: the rules for every destination too")
 	f.StringVar(&o.config, "config", "", "explain, test: by this configuration (`FILE`)")
-	f.StringVar(&o.Destination, "destination", "", "suspend, test: a domain, or a destination's `NAME`")
-	f.StringVar(&o.Source, "source", "", "explain, suspend: from this `ADDRESS` of ours")
-	f.StringVar(&o.Pool, "pool", "", "explain, suspend: by this pool (`NAME`)")
-	f.StringVar(&o.Customer, "customer", "", "explain, suspend: of this customer (`NAME`)")
-	f.StringVar(&o.Campaign, "campaign", "", "explain, suspend: of this campaign (`NAME`)")
-	f.StringVar(&o.MX, "mx", "", "explain: these exchangers (`HOSTS`) and no DNS; suspend: this one")
-	f.DurationVar(&o.span, "for", 0, "suspend: for this `TIME`, as 4h; without, until it is undone")
-	f.StringVar(&o.note, "note", "", "suspend, undo: `TEXT` for the record: why")
-	action, args, err := actionOf(f, args, []string{"explain", "ls", "suspend", "undo", "test", "rules"})
+	f.StringVar(&o.Destination, "destination", "", "test: a domain, or a destination's `NAME`")
+	f.StringVar(&o.Source, "source", "", "explain: from this `ADDRESS` of ours")
+	f.StringVar(&o.Pool, "pool", "", "explain: by this pool (`NAME`)")
+	f.StringVar(&o.Customer, "customer", "", "explain: of this customer (`NAME`)")
+	f.StringVar(&o.Campaign, "campaign", "", "explain: of this campaign (`NAME`)")
+	f.StringVar(&o.MX, "mx", "", "explain: these exchangers (`HOSTS`) and no DNS")
+	f.StringVar(&o.note, "note", "", "undo: `TEXT` for the record: why")
+	if len(args) > 0 && args[0] == "suspend" {
+		return &exitError{code: exitUsage, text: "shaping suspends by rules", hint: "postern queue suspend does it by hand"}
+	}
+	action, args, err := actionOf(f, args, []string{"explain", "ls", "undo", "test", "rules"})
 	if err != nil {
 		return err
 	}
@@ -53,8 +53,6 @@ func runShaping(ctx context.Context, e *env, args []string) error {
 		return shapingExplain(ctx, e, &o, rest)
 	case "ls":
 		return shapingList(ctx, e, &o, rest)
-	case "suspend":
-		return shapingSuspend(ctx, e, &o, rest)
 	case "undo":
 		return shapingUndo(ctx, e, &o, rest)
 	case "test":
@@ -288,62 +286,6 @@ func does(a *app.ShapingAction) string {
 		s += " to " + count(a.Connections, "connection")
 	}
 	return s
-}
-
-// suspendScope says what the flags of suspend choose: the narrowest that is named.
-func suspendScope(o *shapingFlags, providers []string) (scope, within string, err error) {
-	for _, c := range []struct{ scope, value string }{{"campaign", o.Campaign}, {"customer", o.Customer}, {"pool", o.Pool}, {"source", o.Source}, {"mx", o.MX}} {
-		if c.value != "" && scope == "" {
-			scope = c.scope
-		} else if c.value != "" && (scope != "campaign" || c.scope != "customer") {
-			return "", "", usagef("shaping suspend of one thing at a time: -%s or -%s", scope, c.scope)
-		}
-	}
-	byName := slices.Contains(providers, o.Destination)
-	switch {
-	case scope == "" && o.Destination == "":
-		return "", "", &exitError{code: exitUsage, text: "shaping suspend of everything?", hint: "choose with -destination, -source, -pool, -customer, -campaign or -mx"}
-	case scope == "mx" && o.Destination != "":
-		return "", "", usagef("shaping suspend -mx takes no -destination")
-	case scope == "mx":
-		return scope, "", nil
-	case scope == "" && byName:
-		return "provider", "", nil
-	case scope == "":
-		return "domain", "", nil
-	case o.Destination == "":
-		return scope, "everywhere", nil
-	case byName:
-		return scope, "provider", nil
-	}
-	return scope, "site", nil
-}
-
-func shapingSuspend(ctx context.Context, e *env, o *shapingFlags, rest []string) error {
-	file, err := oneFile("shaping suspend", rest)
-	if err != nil {
-		return err
-	}
-	cfg, s, err := shapingOf(e, file)
-	if err != nil {
-		return err
-	}
-	req := app.ShapingSuspend{ShapingQuery: o.ShapingQuery, By: operator(), Note: o.note, Seconds: int64(o.span / time.Second)}
-	if req.Scope, req.Within, err = suspendScope(o, s.Providers()); err != nil {
-		return err
-	}
-	if o.span < 0 || (o.span > 0 && o.span < time.Second) {
-		return usagef("shaping suspend -for %s is no time ahead", o.span)
-	}
-	var a app.ShapingAction
-	if err := remote(app.NewClient(cfg.Node.Socket).Post(ctx, "/shaping/suspend", req, &a)); err != nil {
-		return err
-	}
-	if o.json {
-		return printJSON(e, a)
-	}
-	fmt.Fprintf(e.stdout, "%s: suspended %s until %s\nundo it with: postern shaping undo %s %s\n", a.ID, a.Binds, untilTime(a.Until), a.ID, file)
-	return nil
 }
 
 func shapingUndo(ctx context.Context, e *env, o *shapingFlags, rest []string) error {

@@ -80,17 +80,18 @@ type (
 	// QueueOrder asks for a suspension, its end, or a rebinding.
 	QueueOrder struct {
 		QueueSelect
-		Order int           `json:"order,omitempty"` // of resume: the number of one suspension
-		All   bool          `json:"all,omitempty"`   // of resume: every one
-		For   time.Duration `json:"for,omitempty"`   // of suspend: nanoseconds; 0 is until it is resumed
-		To    string        `json:"to,omitempty"`    // of rebind: the pool
-		By    string        `json:"by"`
-		Note  string        `json:"note,omitempty"`
+		Source string        `json:"source,omitempty"` // an address of ours; with a site, provider or domain at most
+		Order  string        `json:"order,omitempty"`  // of resume: one suspension
+		All    bool          `json:"all,omitempty"`    // of resume: every one
+		For    time.Duration `json:"for,omitempty"`    // of suspend: nanoseconds; 0 is until it is resumed
+		To     string        `json:"to,omitempty"`     // of rebind: the pool
+		By     string        `json:"by"`
+		Note   string        `json:"note,omitempty"`
 	}
 
 	// OrderView is a suspension in force.
 	OrderView struct {
-		Order int       `json:"order"`
+		Order string    `json:"order"` // a number; of a source the identity of its action, "S..."
 		Scope string    `json:"scope"`
 		From  time.Time `json:"from"`
 		Until time.Time `json:"until,omitzero"`
@@ -182,16 +183,6 @@ type (
 		Source      string `json:"source,omitempty"`
 		Customer    string `json:"customer,omitempty"`
 		Campaign    string `json:"campaign,omitempty"`
-	}
-
-	// ShapingSuspend is an operator's wish that nothing of a kind is sent.
-	ShapingSuspend struct {
-		ShapingQuery
-		Scope   string `json:"scope"`
-		Within  string `json:"within,omitempty"`
-		Seconds int64  `json:"seconds,omitempty"` // 0: until it is undone
-		By      string `json:"by"`
-		Note    string `json:"note,omitempty"`
 	}
 
 	// ShapingUndo ends an action.

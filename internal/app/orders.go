@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"postern.dev/postern/internal/policy"
@@ -33,13 +34,16 @@ func order(r *http.Request) (req QueueOrder, s queue.Scope, err error) {
 }
 
 func viewOf(o *queue.Order) OrderView {
-	return OrderView{Order: o.Number, Scope: o.Scope.String(), From: o.From, Until: o.Until, By: o.By, Note: o.Note}
+	return OrderView{Order: strconv.Itoa(o.Number), Scope: o.Scope.String(), From: o.From, Until: o.Until, By: o.By, Note: o.Note}
 }
 
 func (a *App) queueOrders(*http.Request) (any, error) {
 	out := []OrderView{}
 	for _, o := range a.queue.Orders() {
 		out = append(out, viewOf(&o))
+	}
+	for _, x := range a.rested() {
+		out = append(out, restView(&x))
 	}
 	return out, nil
 }
@@ -64,6 +68,9 @@ func (a *App) queueSuspend(r *http.Request) (any, error) {
 	if req.For > 0 {
 		until = a.o.Now().Add(req.For)
 	}
+	if req.Source != "" {
+		return a.rest(r.Context(), &req, s, until)
+	}
 	o, err := a.queue.Suspend(r.Context(), s, until, req.By, req.Note)
 	if err != nil {
 		return nil, err
@@ -71,22 +78,25 @@ func (a *App) queueSuspend(r *http.Request) (any, error) {
 	return []OrderView{viewOf(&o)}, nil
 }
 
-// queueResume lifts one suspension by its number, those of exactly one scope, or all.
+// queueResume lifts one suspension by its name, those of exactly one scope, or all.
 func (a *App) queueResume(r *http.Request) (any, error) {
 	req, s, err := order(r)
 	if err != nil {
 		return nil, err
 	}
-	if req.Order == 0 && !req.All && s == (queue.Scope{}) {
+	if req.Order == "" && req.Source == "" && !req.All && s == (queue.Scope{}) {
 		return nil, fmt.Errorf("resume: %w", queue.ErrNoScope)
 	}
-	lifted, err := a.queue.Resume(r.Context(), func(o *queue.Order) bool {
-		return req.All || (req.Order != 0 && o.Number == req.Order) || (req.Order == 0 && o.Scope == s)
-	}, req.By, req.Note)
+	out, err := a.unrest(r.Context(), &req, s)
 	if err != nil {
 		return nil, err
 	}
-	out := []OrderView{}
+	lifted, err := a.queue.Resume(r.Context(), func(o *queue.Order) bool {
+		return req.All || (req.Order != "" && strconv.Itoa(o.Number) == req.Order) || (req.Order == "" && req.Source == "" && o.Scope == s)
+	}, req.By, req.Note)
+	if err != nil && (len(out) == 0 || !errors.Is(err, queue.ErrNoOrder)) {
+		return nil, err
+	}
 	for i := range lifted {
 		out = append(out, viewOf(&lifted[i]))
 	}
@@ -97,6 +107,9 @@ func (a *App) queueRebind(r *http.Request) (any, error) {
 	req, s, err := order(r)
 	if err != nil {
 		return nil, err
+	}
+	if req.Source != "" {
+		return nil, errors.New("what waits has no source yet: rebind by its pool")
 	}
 	n, err := a.queue.Rebind(r.Context(), s, req.To, req.By, req.Note)
 	return Done{Changed: n}, err

@@ -84,7 +84,6 @@ func shapingView(a *shaping.Action) ShapingAction {
 func (a *App) shapingMux(m *http.ServeMux) {
 	m.Handle("GET /shaping", endpoint(a.shapingList))
 	m.Handle("GET /shaping/explain", endpoint(a.shapingExplain))
-	m.Handle("POST /shaping/suspend", endpoint(a.shapingSuspend))
 	m.Handle("POST /shaping/undo", endpoint(a.shapingUndo))
 }
 
@@ -208,51 +207,33 @@ func ExplainShaping(s *shaping.Shaping, t shaping.Traffic, mx []string, now time
 	return v
 }
 
-func (a *App) shapingSuspend(r *http.Request) (any, error) {
-	req, err := body[ShapingSuspend](r)
-	if err != nil {
-		return nil, err
-	}
-	t, _, err := a.shapingTraffic(r.Context(), &req.ShapingQuery)
-	if err != nil {
-		return nil, err
-	}
-	now := a.o.Now()
-	w := shaping.Suspension{Scope: req.Scope, Within: req.Within, Traffic: t, By: req.By, Reason: req.Note}
-	if req.Seconds > 0 {
-		w.Until = now.Add(time.Duration(req.Seconds) * time.Second)
-	}
-	act, err := a.shaping.Suspend(w, now)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.commitEvents(r.Context(), queue.ShapingEvent(&act, ledger.ShapingBegan, now)); err != nil {
-		_, _ = a.shaping.Undo(act.ID, now)
-		return nil, err
-	}
-	a.queue.Reconsider()
-	a.log.Warn("shaping changed", "action", act.ID, "by", act.By, "does", act.Kind, "binds", binds(&act), "note", safe(act.Reason))
-	return shapingView(&act), nil
-}
-
 func (a *App) shapingUndo(r *http.Request) (any, error) {
 	req, err := body[ShapingUndo](r)
 	if err != nil {
 		return nil, err
 	}
-	now := a.o.Now()
-	act, err := a.shaping.Undo(req.ID, now)
+	act, err := a.undo(r.Context(), req.ID, req.By, req.Note)
 	if err != nil {
 		return nil, err
 	}
+	v := shapingView(&act)
+	v.Undone, v.UndoneBy = a.o.Now(), req.By
+	return v, nil
+}
+
+// undo ends what shapes mail, and makes that durable.
+func (a *App) undo(ctx context.Context, id, by, note string) (shaping.Action, error) {
+	now := a.o.Now()
+	act, err := a.shaping.Undo(id, now)
+	if err != nil {
+		return act, err
+	}
 	e := queue.ShapingEvent(&act, ledger.ShapingUndone, now)
-	e.By, e.Note = req.By, req.Note
-	if err := a.commitEvents(r.Context(), e); err != nil {
-		return nil, err
+	e.By, e.Note = by, note
+	if err := a.commitEvents(ctx, e); err != nil {
+		return act, err
 	}
 	a.queue.Reconsider()
-	a.log.Info("shaping undone", "action", act.ID, "by", req.By, "binds", binds(&act))
-	v := shapingView(&act)
-	v.Undone, v.UndoneBy = now, req.By
-	return v, nil
+	a.log.Info("shaping undone", "action", act.ID, "by", by, "binds", binds(&act))
+	return act, nil
 }
