@@ -31,6 +31,21 @@ func soak(t *testing.T, few, many int) int {
 	return few
 }
 
+// first is the seed that a campaign begins with: POSTERN_SOAK_FROM, or 0. So a long one
+// can be run in parts, and on several processors.
+func first(t *testing.T) uint64 {
+	t.Helper()
+	s := os.Getenv("POSTERN_SOAK_FROM")
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("POSTERN_SOAK_FROM: %v", err)
+	}
+	return n
+}
+
 // blame names a filter that breaks a claim.
 type blame struct {
 	code verify.Code
@@ -311,9 +326,9 @@ func replay(p *policy.Program, f *verify.Finding) string {
 // filter that leaks is the same, and it is unknown only where two facts are compared.
 // A policy with too many classes is held against messages made of its corners.
 func TestAgreement(t *testing.T) {
-	rounds := soak(t, 60, 20_000)
+	rounds, from := soak(t, 60, 100_000), first(t)
 	var n agreement
-	for seed := range uint64(rounds) {
+	for seed := from; seed < from+uint64(rounds); seed++ {
 		r := rand.New(rand.NewPCG(seed, 11))
 		p := policytest.Random(r, shape(seed)).Program
 		res := verify.Check(p, verify.Options{NoWarnings: true, NoRepairs: true})
@@ -324,7 +339,7 @@ func TestAgreement(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d policies, %d with all classes (%d messages), %d by samples: PV001 open %d, closed %d", rounds, n.exact, n.messages, rounds-n.exact, n.open, n.closed)
+	t.Logf("%d policies from seed %d, %d with all classes (%d messages), %d by samples: PV001 open %d, closed %d", rounds, from, n.exact, n.messages, rounds-n.exact, n.open, n.closed)
 	if n.open < rounds/10 || n.closed < rounds/10 {
 		t.Errorf("of %d policies %d are open and %d closed: the generator is lopsided", rounds, n.open, n.closed)
 	}
