@@ -70,20 +70,28 @@ func openSMTPD(t testing.TB, listen, conf string) (log string) {
 }
 
 // TestOpenSMTPDNextHop hands mail to a real OpenSMTPD, which relays it to a sink and
-// refuses one recipient. Without TLS: OpenSMTPD 6.8 on OpenSSL 3, as Debian 12 has it,
-// offers STARTTLS and fails in each handshake.
+// refuses one recipient. OpenSMTPD 6.8 on OpenSSL 3, as Debian 12 has it, offers STARTTLS
+// and fails in each handshake: the mail goes in clear text then, and arrives.
 func TestOpenSMTPDNextHop(t *testing.T) {
 	need(t, "smtpd")
+	t.Run("in clear text", func(t *testing.T) { openSMTPDTakes(t, "", "") })
+	t.Run("with STARTTLS", func(t *testing.T) {
+		cert, key := certificate(t, t.TempDir())
+		openSMTPDTakes(t, fmt.Sprintf("pki \"mx.sink.example\" cert %q\npki \"mx.sink.example\" key %q\n", cert, key), `tls pki "mx.sink.example"`)
+	})
+}
+
+func openSMTPDTakes(t *testing.T, pki, listener string) {
 	swaks := need(t, "swaks")
 	const mx, next = "127.0.0.37", "127.0.0.38"
 	in, out := freePort(t, mx), freePort(t, next)
 	s := newSink(t, fmt.Sprintf("%s:%d", next, out))
-	openSMTPD(t, fmt.Sprintf("%s:%d", mx, in), fmt.Sprintf(`listen on %s port %d hostname "mx.sink.example"
+	log := openSMTPD(t, fmt.Sprintf("%s:%d", mx, in), pki+fmt.Sprintf(`listen on %s port %d %s hostname "mx.sink.example"
 action "next" relay host "smtp://%s:%d"
 match from any for rcpt-to "refused@sink.example" reject
 match from any for domain "sink.example" action "next"
-`, mx, in, next, out))
-	file, listener := gatewayConfig(t, zone(t, "sink.example", mx), in, "")
+`, mx, in, listener, next, out))
+	file, injection := gatewayConfig(t, zone(t, "sink.example", mx), in, "")
 	n := serve(t, file)
 	want := map[string]int{}
 	for i, args := range [][]string{
@@ -94,7 +102,7 @@ match from any for domain "sink.example" action "next"
 		{"--to", "reader4@sink.example,refused@sink.example,other@sink.example"},
 	} {
 		to := fmt.Sprintf("reader%d@sink.example", i)
-		all := append([]string{"--server", listener, "--from", "n@news.acme.example", "--to", to, "--ehlo", "app.acme.example"}, args...)
+		all := append([]string{"--server", injection, "--from", "n@news.acme.example", "--to", to, "--ehlo", "app.acme.example"}, args...)
 		if b, err := exec.Command(swaks, all...).CombinedOutput(); err != nil {
 			t.Fatalf("swaks %d: %v\n%s", i, err, b)
 		}
@@ -106,6 +114,9 @@ match from any for domain "sink.example" action "next"
 		t.Errorf("not all arrived: %v", err)
 	}
 	n.stop(t)
+	if b, err := os.ReadFile(log); err != nil || (listener != "") != (strings.Contains(string(b), "SSL routines") || strings.Contains(string(b), "smtp tls")) {
+		t.Errorf("TLS was tried, or was not: %v", err)
+	}
 	for to := range want {
 		if got := s.count(to); got != 1 {
 			t.Errorf("%s has it %d times", to, got)
