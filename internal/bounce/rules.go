@@ -109,7 +109,7 @@ func senders() []rule {
 			"listed at$", "listed in & bl", "listed on & spam", "bl$", "s3140$", "s3150$", "network is on our", "weren t sent & block", "messages from & weren t sent", "ot au", "hvu", "rly", "dyn$ & t1", "cxbl", "ipbl", "cdrbl", "user complaints", "temporarily blocked", "is hangup", "mail from & refused & abuse", "sender has been blocked", "access from ip address",
 			"your network", "dialup", "dial up", "dynamic ip", "residential", "unassigned", "bogon", "as a source of"),
 		permanent(all(Blocklisted, "unusual rate of unsolicited", "unusual rate of mail", "service refuse veuillez")),
-		transient(all(RemoteSystem, "service refuse veuillez")),
+		transient(all(RemoteSystem, "service refuse veuillez & 505$")),
 		all(InvalidSender, "sender address rejected", "sender address & not exist", "sender address & does not", "domain of sender", "sender domain", "sender s domain", "sender rejected", "sender is rejected", "sender refused", "sender denied", "sender blocked", "sender verif", "verify sender", "verify the sender",
 			"sender unknown", "unknown sender", "sender not", "sender must", "sender could not be verified", "invalid sender", "bad sender", "envelope sender", "mail from domain", "mail from address", "mail from & invalid", "envelope from", "invalid return path", "return path", "null sender",
 			"from address", "from domain", "requires valid sender", "valid sender domain", "sender s mail address", "fake sender", "unresolvable sender", "sending domain", "sender email", "sender s email", "sender s system", "address of the sender", "does not like sender", "not owned by user", "user in blacklist", "blocked sender", "banned sender", "sender invalid", "invalid mail from"),
