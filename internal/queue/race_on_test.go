@@ -1,0 +1,6 @@
+//go:build race
+
+package queue
+
+// underRace: times say nothing under the race detector.
+const underRace = true
