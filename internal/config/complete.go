@@ -129,7 +129,7 @@ func (l *loader) postmasters() {
 	}
 	h := l.insideOf(to)
 	switch {
-	case slices.Contains(t.Postmasters, to), slices.Contains(t.Sinks, to):
+	case slices.Contains(t.Postmasters, to), h == nil && slices.Contains(t.Sinks, to):
 	case h == nil:
 		l.warn(l.single["node"], fmt.Sprintf("postmaster %s is at no inside host: what strangers write to it is held in the queue", to), fmt.Sprintf("inside \"NAME\" { domains = [%q] ... }, or sinks = [%q]", to.Domain, to))
 	case h.Resends:

@@ -47,6 +47,7 @@ filter "mail" {
 		{"at an accepted domain", "ops@mail.esp.example", "false", "", "bounce.esp.example", "ops@mail.esp.example", "room", policy.Deliver, false},
 		{"at a domain with a host of its own", "ops@mail.esp.example", "false", "", "mail.esp.example", "postmaster@mail.esp.example", "room", policy.Deliver, false},
 		{"the host sends on", "ops@mail.esp.example", "true", "", "gw.esp.example", "postmaster@gw.esp.example", "", policy.Hold, true},
+		{"the host sends on, though declared", "ops@mail.esp.example", "true", `sinks = ["ops@mail.esp.example"]`, "gw.esp.example", "postmaster@gw.esp.example", "", policy.Hold, true},
 		{"far away, not declared", "ops@far.example", "false", "", "gw.esp.example", "postmaster@gw.esp.example", "", policy.Hold, true},
 		{"far away, declared", "ops@far.example", "false", `sinks = ["ops@far.example"]`, "gw.esp.example", "ops@far.example", "", policy.Deliver, false},
 		{"nothing said", "postmaster@gw.esp.example", "false", "", "gw.esp.example", "postmaster@gw.esp.example", "", policy.Hold, false},

@@ -215,10 +215,11 @@ func (p *Program) customer(f *Facts) (pool string, barred bool) {
 
 // toPostmaster takes what anybody writes to the postmaster of this host. It goes to the
 // operator's address where that is safe: at an inside host that sends nothing on, or a
-// declared sink. Otherwise it is held, to be read in the queue.
+// declared sink that is at no inside host. Otherwise it is held, to be read in the queue.
 func (p *Program) toPostmaster(w *walk, d *Decision) {
 	t := p.Topology
-	if h := p.InsideFor(t.Postmaster); (h != "" && !t.resends(h)) || t.DeclaredSink(t.Postmaster) {
+	h := p.InsideFor(t.Postmaster)
+	if safe := h == "" && t.DeclaredSink(t.Postmaster) || h != "" && !t.resends(h); safe {
 		d.Rcpt, d.Rewritten = t.Postmaster, true
 		p.deliver(w, d, "")
 		return
