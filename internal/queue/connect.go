@@ -91,7 +91,7 @@ func (q *Queue) pause(w *worker, now time.Time) {
 // connection was used last, so that connections nobody needs grow old and are closed;
 // or by a new one. The lock is held.
 func (q *Queue) serve(rq *ready) {
-	if rq.n <= rq.fetching || q.stopping {
+	if rq.n <= rq.fetching || q.stopping || q.o.Store.Err() != nil {
 		return
 	}
 	now := q.o.Clock.Now()

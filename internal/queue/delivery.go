@@ -414,24 +414,51 @@ func (d *delivery) failed(o egress.Outcome, category string, t shaping.Traffic, 
 	e.DSN = d.notify(b, "failed", o, now)
 	b.Events = append([][]byte{ledger.Encode(e)}, b.Events...)
 	d.record(b, actions, now)
-	d.q.finish(b)
+	if b.Message == nil {
+		d.q.submit(b)
+	} else if err := d.q.tell(b); err != nil {
+		d.q.o.Log.Error("DSN not sent, the message is kept", "id", d.m.ID.String(), "err", err)
+		d.putOff(now)
+		return
+	}
 	d.q.forget(d.ref)
 }
 
-// finish commits an outcome; a message in it (a DSN) is queued then.
+// putOff keeps a recipient that cannot be given up now, for want of room for the DSN:
+// its sender would never know. What waits is tried again; what is held stays so.
+func (d *delivery) putOff(now time.Time) {
+	q := d.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	it := q.items.at(d.ref)
+	it.busy = false
+	if it.state == spool.Pending {
+		it.at = millis(now.Add(d.rt.Retry.First).Truncate(time.Millisecond))
+		q.place(d.ref, now)
+	}
+}
+
+// finish commits an outcome whose last event may be that of a notice in it. Where there
+// is no room for the notice, the outcome itself still has to be kept.
 func (q *Queue) finish(b *spool.Batch) {
 	if b.Message == nil {
 		q.submit(b)
 		return
 	}
-	if _, err := q.o.Store.Commit(context.WithoutCancel(q.ctx), b); err != nil {
-		// Without room for the DSN the outcome itself still has to be kept.
-		q.o.Log.Error("DSN not sent", "err", err)
-		b.Message, b.Body = nil, nil
+	if err := q.tell(b); err != nil {
+		q.o.Log.Error("notice not sent", "err", err)
+		b.Message, b.Body, b.Events = nil, nil, b.Events[:len(b.Events)-1]
 		q.submit(b)
-		return
 	}
-	q.Add(b.Message)
+}
+
+// tell makes an outcome with a message in it durable, and queues that.
+func (q *Queue) tell(b *spool.Batch) error {
+	_, err := q.o.Store.Commit(context.WithoutCancel(q.ctx), b)
+	if err == nil {
+		q.Add(b.Message)
+	}
+	return err
 }
 
 func (q *Queue) submit(b *spool.Batch) {

@@ -42,6 +42,8 @@ func madeID(base time.Time, n uint32) smtp.ID {
 	return smtp.NewID(base, b)
 }
 
+func (s *made) Err() error { return nil }
+
 func (s *made) message(id smtp.ID) *spool.Message {
 	n := binary.BigEndian.Uint32(id[8:])
 	m := &spool.Message{ID: id, Accepted: id.Time(), From: smtp.Path{Local: "n", Domain: "c.example"}, Origin: "inside", Customer: customers[n%uint32(len(customers))], Priority: spool.Bulk,

@@ -27,6 +27,9 @@ type Store interface {
 	Open(id smtp.ID) (*spool.Message, *spool.Reader, error)
 	Message(id smtp.ID) (*spool.Message, error)
 	State(id smtp.ID) ([]spool.RecipientState, error)
+	// Err tells that outcomes cannot be kept any more: nothing new is tried then, since
+	// what is delivered would be delivered again after a restart.
+	Err() error
 	// Stock yields the live messages as they stood when it was called, with their
 	// envelopes where these are cheap to come by.
 	Stock(yield func(spool.Entry) bool)

@@ -36,7 +36,7 @@ func (nowhereNet) Dial(context.Context, netip.Addr, egress.Host) (*egress.Conn, 
 // bare makes a queue that starts no worker, with a site for each domain.
 func bare(limit int) *Queue {
 	rt := &Routing{DefaultPool: "p", Pools: map[string][]Source{"p": {{}}}, Limits: Limits{Connections: limit, PerSite: limit, Messages: 100, Idle: time.Second}, Retry: Retry{First: time.Minute, Expire: time.Hour}}
-	return New(Options{Transport: nowhereNet{}, Clock: still{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Random: rand.Reader, Routing: func() *Routing { return rt }})
+	return New(Options{Store: &made{}, Transport: nowhereNet{}, Clock: still{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Random: rand.Reader, Routing: func() *Routing { return rt }})
 }
 
 // put adds one recipient and gives its item. The domain's site is known at once.

@@ -83,7 +83,7 @@ const (
 func (q *Queue) next(w *worker, now time.Time) verdict {
 	rq := w.queue
 	w.batch = w.batch[:0]
-	if q.stopping {
+	if q.stopping || q.o.Store.Err() != nil {
 		return goHome
 	}
 	if w.way == nil {

@@ -194,6 +194,8 @@ type peer struct {
 	rcpt func(to string) string
 	data func(to string) string
 	end  func(to string) string // to the end of data; the message counts where it is positive
+	took func(delivery) string  // the same, with all of it
+	told func(delivery, bool)   // whether the reply to the end of data has arrived
 
 	mu        sync.Mutex
 	open, top int
@@ -209,7 +211,9 @@ type internet struct {
 	hosts   map[string][]egress.Host
 	faults  map[string]error
 	peers   map[netip.AddrPort]*peer
-	sources []netip.Addr // of each connection, in order
+	sources []netip.Addr                             // of each connection, in order
+	dialing func(context.Context, egress.Host) error // comes before each connection
+	live    map[net.Conn]bool
 	dials   int
 	open    int
 	top     int // connections at once
@@ -252,7 +256,14 @@ func (n *internet) Dial(ctx context.Context, source netip.Addr, h egress.Host) (
 	n.mu.Lock()
 	n.dials++
 	n.sources = append(n.sources, source)
-	p := n.peers[h.Addr]
+	p, dialing := n.peers[h.Addr], n.dialing
+	if dialing != nil {
+		n.mu.Unlock()
+		if err := dialing(ctx, h); err != nil {
+			return nil, err
+		}
+		n.mu.Lock()
+	}
 	if p == nil {
 		n.mu.Unlock()
 		return nil, fmt.Errorf("connect to %s: %w", h.Name, syscall.ECONNREFUSED)
@@ -264,7 +275,10 @@ func (n *internet) Dial(ctx context.Context, source netip.Addr, h egress.Host) (
 	n.wg.Add(1)
 	go func() {
 		defer n.wg.Done()
-		p.serve(theirs, source, func() { n.mu.Lock(); n.open--; n.mu.Unlock() })
+		n.mu.Lock()
+		n.live[theirs] = true
+		n.mu.Unlock()
+		p.serve(theirs, source, func() { n.mu.Lock(); n.open--; delete(n.live, theirs); n.mu.Unlock() })
 	}()
 	c, err := smtp.NewClient(ctx, ours, smtp.Timeouts{})
 	if err == nil {
@@ -275,6 +289,15 @@ func (n *internet) Dial(ctx context.Context, source netip.Addr, h egress.Host) (
 		return nil, err
 	}
 	return &egress.Conn{Client: c, Host: h, Source: source}, nil
+}
+
+// reset ends all connections at once, whatever is going on in them.
+func (n *internet) reset() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.live {
+		c.Close()
+	}
 }
 
 // serve talks to one client; it calls left right before the connection ends, so that
@@ -395,10 +418,17 @@ func (s *talk) data() bool {
 		}
 		text.WriteString(strings.TrimPrefix(line, "."))
 	}
+	d := delivery{s.source, s.from, s.to, text.String(), s.all}
+	if s.p.took != nil {
+		reply := s.p.took(d)
+		ok := s.say(reply)
+		s.p.told(d, ok && strings.HasPrefix(reply, "2"))
+		return ok
+	}
 	reply := ask(s.p.end, s.to)
 	if strings.HasPrefix(reply, "2") {
 		s.p.mu.Lock()
-		s.p.got = append(s.p.got, delivery{s.source, s.from, s.to, text.String(), s.all})
+		s.p.got = append(s.p.got, d)
 		s.p.mu.Unlock()
 	}
 	return s.say(reply)
@@ -439,7 +469,7 @@ type world struct {
 func newWorld(t *testing.T, seed byte) *world {
 	t.Helper()
 	w := &world{t: t, fs: faultfs.New(), clock: newClock(), gate: &gate{}, random: &locked{r: rand.NewChaCha8([32]byte{seed})}, trips: make(chan ledger.GuardTripped, 100),
-		net: &internet{hosts: map[string][]egress.Host{}, faults: map[string]error{}, peers: map[netip.AddrPort]*peer{}}}
+		net: &internet{hosts: map[string][]egress.Host{}, faults: map[string]error{}, peers: map[netip.AddrPort]*peer{}, live: map[net.Conn]bool{}}}
 	w.routing = &queue.Routing{
 		Hostname: "gw.esp.example", ReturnPath: "bounce.esp.example", Postmaster: smtp.Path{Local: "postmaster", Domain: "esp.example"},
 		Pools:       map[string][]queue.Source{"general": {{Addr: netip.MustParseAddr("198.51.100.1")}, {Addr: netip.MustParseAddr("198.51.100.2")}}, "other": {{Addr: netip.MustParseAddr("198.51.100.9")}}},
@@ -467,7 +497,10 @@ func (w *world) open() {
 	}
 	w.loaded.Store(w.routing)
 	o := w.options
-	o.Store, o.Transport, o.Gate, o.Clock, o.Random, o.Orders = w.store, w.net, w.gate, w.clock, w.random, slices.Values(w.acts)
+	o.Store, o.Transport, o.Gate, o.Random, o.Orders = w.store, w.net, w.gate, w.random, slices.Values(w.acts)
+	if o.Clock == nil {
+		o.Clock = w.clock
+	}
 	o.Routing, o.Ring, o.OnGuard = w.loaded.Load, func() *stamp.Ring { return ring }, func(g ledger.GuardTripped) { w.trips <- g }
 	w.q = queue.New(o)
 }

@@ -253,11 +253,15 @@ func (s *Spool) eventsAt(w *window, p Position) ([][]byte, Position, error) {
 			nextNumber = n
 		}
 	}
-	var end int64
+	var end, behind int64
 	if seg != nil {
-		end = seg.end
+		end, behind = seg.end, seg.aside[p.offset()]
 	}
 	s.mu.Unlock()
+	if behind > 0 {
+		// A torn record may have a sound header, and events that look as if they were.
+		return nil, at(seg.number, behind), nil
+	}
 	if seg == nil || p.offset() >= end {
 		if nextNumber == 0 {
 			return nil, p, fmt.Errorf("read events at %d: behind the end", p)

@@ -95,6 +95,10 @@ func (s *Spool) recoverSegment(n uint32, rec *Recovery, block *scratch) error {
 			break
 		}
 		s.setAside(b, n, offset, found, rec)
+		if seg.aside == nil {
+			seg.aside = map[int64]int64{}
+		}
+		seg.aside[offset] = found
 		offset = found
 	}
 	s.tail(b, n, offset, rec)

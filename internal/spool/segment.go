@@ -76,6 +76,7 @@ type segment struct {
 	written int64 // up to where blocks were written at least once; the writer's own
 	live    int   // messages in it that are not settled
 	sealed  bool
+	aside   map[int64]int64 // what recovery has set aside: from here to there
 }
 
 func segmentName(n uint32) string { return fmt.Sprintf("log/%08x.seg", n) }

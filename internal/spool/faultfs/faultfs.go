@@ -33,7 +33,8 @@ type FS struct {
 	Quota    int64 // octets of all files; 0 is no limit
 	FailSync int   // the n-th sync from now fails; 0 is none
 	syncs    int
-	gone     bool // crashed: what was open writes no more
+	gone     bool   // crashed: what was open writes no more
+	slow     func() // comes before each sync
 }
 
 type file struct {
@@ -51,6 +52,10 @@ func (f *FS) Syncs() int { f.mu.Lock(); defer f.mu.Unlock(); return f.syncs }
 
 // FailNext makes the n-th sync from now fail.
 func (f *FS) FailNext(n int) { f.mu.Lock(); defer f.mu.Unlock(); f.FailSync = n }
+
+// Slow makes each sync wait until f returns, as it does on a disk that has much to do; nil
+// ends that.
+func (f *FS) Slow(wait func()) { f.mu.Lock(); defer f.mu.Unlock(); f.slow = wait }
 
 // Crash gives the disk as it is found after a power cut: of every sector that was
 // written and not synced, the old or the new contents, by chance. The old FS is dead.
@@ -299,6 +304,12 @@ func (h *handle) Allocate(n int64) error {
 }
 
 func (h *handle) Sync() error {
+	h.fs.mu.Lock()
+	wait := h.fs.slow
+	h.fs.mu.Unlock()
+	if wait != nil {
+		wait()
+	}
 	h.fs.mu.Lock()
 	defer h.fs.mu.Unlock()
 	if h.fs.gone {
