@@ -46,7 +46,7 @@ func TestMillionsWait(t *testing.T) {
 	t.Logf("ready in %.1f s, mail through in %.1f s, all in the queue in %.1f s and %.1f processor seconds; %d MiB, at most %d",
 		ready.Seconds(), flows.Seconds(), whole.Seconds(), processorTime(t, n.cmd.Process.Pid).Seconds(), now>>20, most>>20)
 	limit := int64(512<<20) + int64(count)*358 // 4 GiB for ten million
-	if most > limit && !raceDetector { // which takes several times as much
+	if most > limit && !raceDetector {         // which takes several times as much
 		t.Errorf("the node took %d MiB, more than %d", most>>20, limit>>20)
 	}
 	n.stop(t)
