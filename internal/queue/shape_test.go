@@ -510,10 +510,10 @@ func TestDeadHosts(t *testing.T) {
 	a := w.net.hosts["dead.example"][0].Addr
 	w.net.peers[a] = &peer{}
 	w.net.mu.Unlock()
-	w.run(func() bool { return count[*ledger.HandedOff](w) == 55 })
-	if waiting, _ := w.q.Counts(); waiting != 0 {
-		t.Errorf("%d wait", waiting)
-	}
+	w.run(func() bool {
+		waiting, _ := w.q.Counts() // which follows the event
+		return waiting == 0 && count[*ledger.HandedOff](w) == 55
+	})
 }
 
 // TestFamilies: a source reaches addresses of its own kind only, and no mail fails for
