@@ -56,7 +56,7 @@ var dirty = []string{"os", "os/exec", "syscall", "log", "net/http"}
 // sockets may be opened here only.
 var sockets = []string{"internal/gateway", "internal/egress", "internal/lab", "internal/app", "internal/replay", "internal/demo", "cmd/postern"}
 
-// databases may be opened here only: the ledger's, and the suppression list (record 7).
+// databases may be opened here only: the ledger's, and the suppression list (record 8).
 var databases = []string{"internal/ledger", "internal/suppress"}
 
 // imports lists the direct imports of every package of the module.
