@@ -4,7 +4,7 @@ BIN     := bin/postern
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -X postern.dev/postern/internal/app.version=$(VERSION)
 FUZZ    ?= 3s
-ROUNDS  ?= 40
+ROUNDS  ?= 12
 PAIRS   ?= 5
 
 .PHONY: all build demo test unit race both fuzz e2e lint tools needs generate soak bench micro clean install

@@ -109,6 +109,9 @@ func (l *leak) kill() {
 
 func (l *leak) complain(i int) error {
 	d := l.aol.Received()[i]
+	for end := time.Now().Add(5 * time.Second); counts(l.t, l.file).Waiting > 0 && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond) // until the hand-off is on record, as a complaint of the real world finds it
+	}
 	return l.aol.Complain(deadline(l.t, 10*time.Second), &d, l.internet, smtp.Path{Local: "fbl", Domain: "fbl.esp.example"})
 }
 

@@ -481,6 +481,7 @@ func TestContainmentReachesARunningSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := w.aol.Received()[0]
+	w.eventually("on record", func(s app.Status) bool { return s.Waiting == 0 }) // as a complaint of the real world finds it
 	if err := w.aol.Complain(w.ctx(), &d, w.internet, smtp.Path{Local: "fbl", Domain: "fbl.esp.example"}); err != nil {
 		t.Fatal(err)
 	}
@@ -508,6 +509,7 @@ func TestForgedComplaintPagesNobody(t *testing.T) {
 	}
 	d := w.aol.Received()[0]
 	w.aol.Reporter = "127.66.0.77"
+	w.eventually("on record", func(s app.Status) bool { return s.Waiting == 0 }) // as a complaint of the real world finds it
 	if err := w.aol.Complain(w.ctx(), &d, w.internet, smtp.Path{Local: "fbl", Domain: "fbl.esp.example"}); err != nil {
 		t.Fatal(err)
 	}

@@ -118,6 +118,7 @@ filter "in" {
 		t.Fatal(err)
 	}
 	d := w.aol.Received()[0]
+	w.eventually("on record", func(s app.Status) bool { return s.Waiting == 0 }) // as a complaint of the real world finds it
 	if err := w.aol.Complain(w.ctx(), &d, w.internet, smtp.Path{Local: "fbl", Domain: "fbl.esp.example"}); err != nil {
 		t.Fatal(err)
 	}
