@@ -3,6 +3,7 @@ package lang_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -125,9 +126,9 @@ func holdAll(lits []lang.Lit, s string) bool {
 // TestFindAgainstBruteForce draws conjunctions and looks for a string that Find says
 // is not there, or that is better than the one it found.
 func TestFindAgainstBruteForce(t *testing.T) {
-	rounds := 4_000
-	if testing.Short() {
-		rounds = 1_000
+	rounds := 1_000
+	if os.Getenv("POSTERN_SOAK") != "" {
+		rounds = 40_000
 	}
 	count := map[lang.Result]int{}
 	for seed := range rounds {
