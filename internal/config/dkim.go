@@ -120,9 +120,8 @@ func (b *block) fieldNames(name string, def []string) (out []string) {
 		return def
 	}
 	for _, it := range b.strs(name) {
-		bad := it.text == "" || strings.ContainsFunc(it.text, func(r rune) bool { return r <= ' ' || r >= 127 || r == ':' || r == ';' })
 		switch {
-		case bad:
+		case !dkim.Signable(it.text):
 			b.l.add(it.where, fmt.Sprintf("%q is not the name of a header field", it.text), "")
 		case strings.EqualFold(it.text, "DKIM-Signature"), strings.EqualFold(it.text, "Received"), strings.EqualFold(it.text, "Return-Path"):
 			b.l.add(it.where, fmt.Sprintf("%s is not to be signed: servers on the way change it", it.text), "RFC 6376, section 5.4.1")

@@ -19,9 +19,16 @@ type Signer struct {
 	Key      *Key
 	Header   Canonicalization
 	Body     Canonicalization
-	Fields   []string // names of the fields to sign where they are there
+	Fields   []string // names of the fields to sign where they are there; each Signable
 	Oversign []string // names that are signed once more than they are there: nobody can add one
 	Expire   time.Duration
+}
+
+// Signable reports whether a header field of that name can be signed: a semicolon is
+// part of a field name (RFC 5322, section 3.6.8) but ends the list of names in h= (RFC
+// 6376, section 3.2).
+func Signable(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 127 || r == ':' || r == ';' })
 }
 
 // StandardFields are signed where nothing else is said: what RFC 6376, section 5.4.1,
