@@ -66,6 +66,8 @@ type Spool struct {
 
 	moving []smtp.ID // the writer's: what it still has to move out of the oldest segment
 
+	entry sync.RWMutex // held by who puts a commit into the queue: none may come behind the end
+
 	mu       sync.Mutex
 	closed   bool
 	segments map[uint32]*segment
@@ -159,6 +161,8 @@ func (s *Spool) Note(b *Batch) error {
 		return err
 	}
 	c.note = true
+	s.entry.RLock()
+	defer s.entry.RUnlock()
 	s.mu.Lock()
 	closed := s.closed
 	s.mu.Unlock()
@@ -247,6 +251,8 @@ var (
 )
 
 func (s *Spool) enqueue(c *commit) error {
+	s.entry.RLock()
+	defer s.entry.RUnlock()
 	s.mu.Lock()
 	closed, failure := s.closed, s.failure
 	s.mu.Unlock()
@@ -562,15 +568,22 @@ func (s *Spool) change(p Position, c *Change) {
 	}
 }
 
+// shut keeps further commits out. It tells whether it was the first to do so.
+func (s *Spool) shut() bool {
+	s.entry.Lock()
+	defer s.entry.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.closed
+	s.closed = true
+	return !was
+}
+
 // Close writes what waits and ends.
 func (s *Spool) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+	if !s.shut() {
 		return nil
 	}
-	s.closed = true
-	s.mu.Unlock()
 	s.queue <- nil
 	<-s.done
 	s.mu.Lock()

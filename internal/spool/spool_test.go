@@ -586,3 +586,60 @@ func TestNoBodyFileStaysBehind(t *testing.T) {
 	fs.Limit(0)
 	mustCommit(t, s, batch(t, s, 3, 20_000))
 }
+
+// TestCommitsWhileClosing closes under many commits and promises: each has an answer, and
+// what was promised is there at the next start.
+func TestCommitsWhileClosing(t *testing.T) {
+	for round := range 300 {
+		fs := faultfs.New()
+		s, _ := openOn(t, fs)
+		const workers = 16
+		kept := make([]int, workers)
+		var work sync.WaitGroup
+		for w := range workers {
+			work.Go(func() {
+				for n := 0; ; n++ {
+					b := &spool.Batch{Events: [][]byte{fmt.Appendf(nil, "%d %d", w, n)}}
+					var err error
+					if w%2 == 0 {
+						_, err = s.Commit(ctx, b)
+					} else {
+						err = s.Submit(b)
+					}
+					if err != nil {
+						return
+					}
+					kept[w]++
+				}
+			})
+		}
+		time.Sleep(time.Duration(round%8) * 50 * time.Microsecond)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		answered := make(chan struct{})
+		go func() { work.Wait(); close(answered) }()
+		select {
+		case <-answered:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("round %d: a commit that came while the spool was closed waits for ever", round)
+		}
+		want := 0
+		for _, k := range kept {
+			want += k
+		}
+		again, _ := openOn(t, fs)
+		got := 0
+		for at, end := uint64(0), again.Durable(); at < end; {
+			events, next, err := again.Read(ctx, at, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, at = got+len(events), next
+		}
+		_ = again.Close()
+		if got != want {
+			t.Fatalf("round %d: %d were promised, %d are there", round, want, got)
+		}
+	}
+}
