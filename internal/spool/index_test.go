@@ -193,6 +193,46 @@ func TestReasonsBeyondMemory(t *testing.T) {
 	check(count-1, 2)
 }
 
+// TestReasonsOfWhatIsMoved: the writer moves messages, and their segments go, between the
+// moment at which List looks at them and the one at which it reads their reasons.
+func TestReasonsOfWhatIsMoved(t *testing.T) {
+	s, _, err := spool.Open(ctx, spool.Options{FS: faultfs.New(), SegmentSize: 4 << 20, Reserve: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	const full, count = 170, 20 // the first ones leave the index no room for the others
+	reason := func(n int) string { return fmt.Sprintf("451 %d %s", n, strings.Repeat("x", 100<<10)) }
+	for n := range full + count {
+		mustCommit(t, s, batch(t, s, n, 10))
+		mustCommit(t, s, &spool.Batch{Changes: []spool.Change{{ID: id(n), Attempts: 1, Reason: reason(n)}}})
+	}
+	for n := range full {
+		mustCommit(t, s, settled(n))
+	}
+	n, end := full, s.Durable()
+	s.List(func(e spool.Entry) bool {
+		for range 100 {
+			if s.Oldest() > end {
+				break
+			}
+			mustCommit(t, s, &spool.Batch{Events: [][]byte{make([]byte, 1<<20)}})
+			s.Forget(s.Durable())
+		}
+		if s.Oldest() <= end {
+			t.Fatal("the messages have not been moved")
+		}
+		if e.ID != id(n) || e.States[0].Attempts != 1 || e.States[0].Reason != reason(n) {
+			t.Fatalf("message %d is %s: %d attempts, %.40q", n, e.ID, e.States[0].Attempts, e.States[0].Reason)
+		}
+		n++
+		return true
+	})
+	if n != full+count {
+		t.Errorf("%d messages of %d", n-full, count)
+	}
+}
+
 // TestStockKeepsOut: a message that comes in while the stock is read is not in it, be it
 // in the place of one that has gone meanwhile.
 func TestStockKeepsOut(t *testing.T) {

@@ -145,47 +145,75 @@ func (s *Spool) states(n uint32) (states []RecipientState, far map[int]Position)
 	return states, far
 }
 
-// fetch reads reasons from the log. What has moved on meanwhile has none.
+// fetch reads reasons from the log. Where the writer has moved a message meanwhile and
+// the segment is gone, its recipients are given as they stand now.
 func (s *Spool) fetch(id smtp.ID, states []RecipientState, far map[int]Position) {
 	for i, p := range far {
-		s.mu.Lock()
-		seg := s.segments[p.segment()]
-		s.mu.Unlock()
-		if seg == nil {
-			continue
+		for p != 0 {
+			reason, ok := s.reasonAt(p, id, i)
+			if ok {
+				states[i].Reason = reason
+				break
+			}
+			st, now, live := s.recipient(id, i)
+			if !live || now == p {
+				break // there is no reason to be had any more
+			}
+			states[i], p = st, now
 		}
-		states[i].Reason = reasonIn(seg.file, p, id, i)
 	}
 }
 
-// reasonIn finds the reason of one recipient in the record at p, "" where it cannot be
-// read.
-func reasonIn(f File, p Position, id smtp.ID, recipient int) (reason string) {
+// recipient gives what is in memory of one recipient of a live message.
+func (s *Spool) recipient(id smtp.ID, i int) (st RecipientState, far Position, live bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, e := s.live.of(id)
+	if e == nil {
+		return st, 0, false
+	}
+	st, far = s.live.expand(n, i)
+	return st, far, true
+}
+
+// reasonAt reads the reason of one recipient from the record at p.
+func (s *Spool) reasonAt(p Position, id smtp.ID, recipient int) (reason string, ok bool) {
+	s.mu.Lock()
+	seg := s.segments[p.segment()]
+	s.mu.Unlock()
+	if seg == nil {
+		return "", false
+	}
+	return reasonIn(seg.file, p, id, recipient)
+}
+
+// reasonIn finds the reason of one recipient in the record at p.
+func reasonIn(f File, p Position, id smtp.ID, recipient int) (reason string, ok bool) {
 	head := make([]byte, headerSize)
 	if _, err := f.ReadAt(head, p.offset()); err != nil {
-		return ""
+		return "", false
 	}
-	h, ok := readHeader(head)
-	if !ok || h.at != p {
-		return ""
+	h, whole := readHeader(head)
+	if !whole || h.at != p {
+		return "", false
 	}
 	b := make([]byte, h.length)
 	if _, err := f.ReadAt(b, p.offset()+headerSize); err != nil {
-		return ""
+		return "", false
 	}
 	d, err := skimPayload(b)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	if m := d.Message; m != nil && m.ID == id && recipient < len(m.Recipients) {
-		reason = m.Recipients[recipient].Reason
+		reason, ok = m.Recipients[recipient].Reason, true
 	}
 	for i := range d.Changes {
 		if c := &d.Changes[i]; c.ID == id && c.Recipient == recipient {
-			reason = c.Reason
+			reason, ok = c.Reason, true
 		}
 	}
-	return reason
+	return reason, ok
 }
 
 // Stats are counts of a spool.
