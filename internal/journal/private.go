@@ -41,23 +41,19 @@ func (m *masker) address(s string) string {
 
 // text hashes what looks like an address in a peer's reply or an operator's note. A
 // local part can hold nearly anything; what stands unquoted between white space and
-// brackets is taken for one.
+// brackets is taken for one. An apostrophe or an equals sign within it is part of it, as
+// in the return paths that carry a recipient's address.
 func (m *masker) text(s string) string {
 	if m == nil || !strings.Contains(s, "@") {
 		return s
 	}
 	var b strings.Builder
 	for len(s) > 0 {
-		n := strings.IndexAny(s, " \t\r\n<>()[],;:\"'=")
+		n := strings.IndexAny(s, " \t\r\n<>()[],;:\"")
 		if n < 0 {
 			n = len(s)
 		}
-		word := s[:n]
-		if strings.Contains(word, "@") {
-			bare := strings.TrimRight(word, ".!?")
-			word = m.address(bare) + word[len(bare):]
-		}
-		b.WriteString(word)
+		b.WriteString(m.word(s[:n]))
 		if n < len(s) {
 			b.WriteByte(s[n])
 			n++
@@ -65,6 +61,16 @@ func (m *masker) text(s string) string {
 		s = s[n:]
 	}
 	return b.String()
+}
+
+// word hashes a word that looks like an address, but for what stands around it.
+func (m *masker) word(s string) string {
+	if !strings.Contains(s, "@") {
+		return s
+	}
+	rest := strings.TrimLeft(s, "'=")
+	bare := strings.TrimRight(rest, ".!?'=")
+	return s[:len(s)-len(rest)] + m.address(bare) + rest[len(bare):]
 }
 
 // event masks what an event, which is ours to change, says of people.
@@ -92,7 +98,9 @@ func (m *masker) event(e ledger.Event) {
 		e.Reason = m.text(e.Reason)
 	case *ledger.Reported:
 		for i := range e.Keys {
-			e.Keys[i] = m.text(e.Keys[i])
+			if name, value, ok := strings.Cut(e.Keys[i], "="); ok {
+				e.Keys[i] = name + "=" + m.text(value)
+			}
 		}
 	case *ledger.GuardTripped:
 		e.Address = m.address(e.Address)
