@@ -377,9 +377,10 @@ var zeros [1 << 20]byte
 // groups go. Blocks that are reserved and were never written cost an entry in the file
 // system's journal with the first sync that they are in, which takes as long as the
 // write itself; so they are written once, with zeros as which they read anyway, for
-// many groups together.
+// many groups together. Where a file system reserves nothing they take room, which is
+// left to the records themselves once there is little.
 func (s *Spool) ahead(seg *segment, end int64) error {
-	if end <= seg.written {
+	if end <= seg.written || s.low.Load() {
 		return nil
 	}
 	n := min(int64(len(zeros)), s.o.SegmentSize/8, seg.size-end)

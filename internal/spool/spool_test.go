@@ -9,9 +9,12 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
@@ -585,6 +588,54 @@ func TestNoBodyFileStaysBehind(t *testing.T) {
 	}
 	fs.Limit(0)
 	mustCommit(t, s, batch(t, s, 3, 20_000))
+}
+
+// tight is a disk on which nothing is reserved, and which has room for little more.
+type tight struct {
+	spool.FS
+	left int64
+}
+
+type tightFile struct {
+	spool.File
+	fs *tight
+}
+
+func (d *tight) Free() (int64, error) { return d.left, nil }
+
+func (d *tight) Open(name string, create bool) (spool.File, error) {
+	f, err := d.FS.Open(name, create)
+	return tightFile{f, d}, err
+}
+
+func (f tightFile) WriteAt(p []byte, at int64) (int, error) {
+	if f.fs.left -= int64(len(p)); f.fs.left < 0 {
+		return 0, unix.ENOSPC
+	}
+	return f.File.WriteAt(p, at)
+}
+
+// TestLastRoomIsForRecords: what is written ahead of the records does not take the room
+// that a promise needs.
+func TestLastRoomIsForRecords(t *testing.T) {
+	disk := &tight{FS: faultfs.New(), left: 1 << 30}
+	s, _, err := spool.Open(ctx, spool.Options{FS: disk, SegmentSize: 1 << 20, Reserve: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	mustCommit(t, s, batch(t, s, 1, 10))
+	disk.left = 300 << 10 // no commit is under way
+	for n := range 400 {
+		mustCommit(t, s, &spool.Batch{Changes: []spool.Change{{ID: id(1), Attempts: n + 1, Reason: "451 " + strings.Repeat("x", 500)}}})
+	}
+	if err := s.Submit(settled(1)); err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, &spool.Batch{})
+	if err := s.Err(); err != nil {
+		t.Errorf("a promise is lost: %v", err)
+	}
 }
 
 // TestCommitsWhileClosing closes under many commits and promises: each has an answer, and
