@@ -38,6 +38,7 @@ func (l *loader) node(hb *hclsyntax.Block) {
 	n.LogLevel = b.oneOf("log_level", "info", "debug", "info", "warn", "error")
 	n.Postmaster = smtp.Path{Local: "postmaster", Domain: n.Hostname}
 	if a := b.attr("postmaster"); a != nil {
+		l.topology.PostmasterPos = position(a.Expr.Range())
 		p, err := smtp.ParseMailbox(b.str("postmaster", ""))
 		if err != nil || p.Domain == "" {
 			l.add(a.Expr.Range(), "postmaster is not an address", "local@domain")
