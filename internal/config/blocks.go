@@ -202,7 +202,6 @@ func (l *loader) customer(hb *hclsyntax.Block) {
 		}
 		l.cfg.Urgency[b.label] = p
 	}
-	l.sign(&l.cfg.Signing.Customers, b)
 	if b.attr("suppression") != nil {
 		if l.cfg.Suppression.Customers == nil {
 			l.cfg.Suppression.Customers = map[string]SuppressionMode{}
@@ -234,12 +233,15 @@ func (b *block) users(x hclsyntax.Expression) (names []string) {
 		return nil
 	}
 	for _, it := range o.Items {
-		k, ds := it.KeyExpr.Value(nil)
-		v, ok := b.text(it.ValueExpr)
-		if ds.HasErrors() || !ok {
+		name, named := key(it.KeyExpr)
+		if !named {
+			b.l.addSecret(it.KeyExpr.Range(), "a user's name is a constant string", "")
 			continue
 		}
-		name := k.AsString()
+		v, ok := b.text(it.ValueExpr)
+		if !ok {
+			continue
+		}
 		verifier, err := ParseVerifier(v)
 		if err != nil {
 			b.l.addSecret(it.KeyExpr.Range(), fmt.Sprintf("user %q: %v", name, err), "postern passwd makes one")
@@ -333,9 +335,13 @@ func (b *block) weights(x hclsyntax.Expression, p *policy.Pool) {
 	}
 	of, used := map[netip.Addr]int{}, len(p.Sources)
 	for _, it := range o.Items {
-		k, ds := it.KeyExpr.Value(nil)
+		name, named := key(it.KeyExpr)
+		if !named {
+			b.l.add(it.KeyExpr.Range(), "a source is a constant string", `weights = { "192.0.2.1" = 3 }`)
+			continue
+		}
 		v, ok := b.constant(it.ValueExpr)
-		if ds.HasErrors() || !ok {
+		if !ok {
 			continue
 		}
 		n, exact := 0, false
@@ -348,7 +354,7 @@ func (b *block) weights(x hclsyntax.Expression, p *policy.Pool) {
 			b.l.add(it.ValueExpr.Range(), fmt.Sprintf("a weight is a whole number from 0 to %d", maxWeight), "0 leaves the source out")
 			continue
 		}
-		as, err := sources(k.AsString())
+		as, err := sources(name)
 		if err != nil {
 			b.l.add(it.KeyExpr.Range(), err.Error(), `an address, a range "192.0.2.1-192.0.2.9" or a network`)
 			continue
