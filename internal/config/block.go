@@ -100,7 +100,11 @@ func (b *block) constant(x hclsyntax.Expression) (cty.Value, bool) {
 		b.l.add(x.Range(), "a constant is wanted here", "")
 		return v, false
 	}
-	return v, v.IsKnown() && !v.IsNull()
+	if v.IsNull() {
+		b.l.add(x.Range(), "null is no value", "leave it out")
+		return v, false
+	}
+	return v, v.IsKnown()
 }
 
 func (b *block) text(x hclsyntax.Expression) (string, bool) {
