@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -334,6 +333,10 @@ func (b *block) weights(x hclsyntax.Expression, p *policy.Pool) {
 		return
 	}
 	of, used := map[netip.Addr]int{}, len(p.Sources)
+	its := make(map[netip.Addr]bool, len(p.Sources))
+	for _, a := range p.Sources {
+		its[a] = true
+	}
 	for _, it := range o.Items {
 		name, named := key(it.KeyExpr)
 		if !named {
@@ -362,7 +365,7 @@ func (b *block) weights(x hclsyntax.Expression, p *policy.Pool) {
 		for _, a := range as {
 			_, twice := of[a]
 			switch {
-			case !slices.Contains(p.Sources, a):
+			case !its[a]:
 				b.l.add(it.KeyExpr.Range(), fmt.Sprintf("%s is not a source of pool %q", a, p.Name), "")
 			case twice:
 				b.l.add(it.KeyExpr.Range(), fmt.Sprintf("%s has a weight already", a), "")
