@@ -5,7 +5,10 @@ set -eu
 
 effort=${1:-20000x}
 status=0
-inputs() { echo "$log" | sed -n 's/.*execs: \([0-9]*\).*/\1 inputs/p' | tail -n 1; }
+inputs() {
+	count=$(echo "$log" | sed -n 's/.*execs: \([0-9]*\).*/\1/p' | tail -n 1)
+	if [ -n "$count" ]; then echo "$count inputs"; else echo "the corpus, no more in that time"; fi
+}
 for file in $(grep -rl '^func Fuzz' --include='*_test.go' internal cmd); do
 	for name in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
 		printf 'fuzz %-28s ' "$name"
