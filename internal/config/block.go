@@ -84,6 +84,15 @@ func (b *block) what() string {
 	return b.name
 }
 
+// key gives the key of a map; ok is false where it is no constant string.
+func key(x hclsyntax.Expression) (s string, ok bool) {
+	v, ds := x.Value(nil)
+	if ds.HasErrors() || v.IsNull() || v.Type() != cty.String {
+		return "", false
+	}
+	return v.AsString(), true
+}
+
 // constant evaluates an expression that may not refer to anything.
 func (b *block) constant(x hclsyntax.Expression) (cty.Value, bool) {
 	v, ds := x.Value(nil)
@@ -91,7 +100,11 @@ func (b *block) constant(x hclsyntax.Expression) (cty.Value, bool) {
 		b.l.add(x.Range(), "a constant is wanted here", "")
 		return v, false
 	}
-	return v, v.IsKnown() && !v.IsNull()
+	if v.IsNull() {
+		b.l.add(x.Range(), "null is no value", "leave it out")
+		return v, false
+	}
+	return v, v.IsKnown()
 }
 
 func (b *block) text(x hclsyntax.Expression) (string, bool) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +37,7 @@ func (l *loader) node(hb *hclsyntax.Block) {
 	n.LogLevel = b.oneOf("log_level", "info", "debug", "info", "warn", "error")
 	n.Postmaster = smtp.Path{Local: "postmaster", Domain: n.Hostname}
 	if a := b.attr("postmaster"); a != nil {
+		l.topology.PostmasterPos = position(a.Expr.Range())
 		p, err := smtp.ParseMailbox(b.str("postmaster", ""))
 		if err != nil || p.Domain == "" {
 			l.add(a.Expr.Range(), "postmaster is not an address", "local@domain")
@@ -201,7 +201,6 @@ func (l *loader) customer(hb *hclsyntax.Block) {
 		}
 		l.cfg.Urgency[b.label] = p
 	}
-	l.sign(&l.cfg.Signing.Customers, b)
 	if b.attr("suppression") != nil {
 		if l.cfg.Suppression.Customers == nil {
 			l.cfg.Suppression.Customers = map[string]SuppressionMode{}
@@ -233,12 +232,15 @@ func (b *block) users(x hclsyntax.Expression) (names []string) {
 		return nil
 	}
 	for _, it := range o.Items {
-		k, ds := it.KeyExpr.Value(nil)
-		v, ok := b.text(it.ValueExpr)
-		if ds.HasErrors() || !ok {
+		name, named := key(it.KeyExpr)
+		if !named {
+			b.l.addSecret(it.KeyExpr.Range(), "a user's name is a constant string", "")
 			continue
 		}
-		name := k.AsString()
+		v, ok := b.text(it.ValueExpr)
+		if !ok {
+			continue
+		}
 		verifier, err := ParseVerifier(v)
 		if err != nil {
 			b.l.addSecret(it.KeyExpr.Range(), fmt.Sprintf("user %q: %v", name, err), "postern passwd makes one")
@@ -331,10 +333,18 @@ func (b *block) weights(x hclsyntax.Expression, p *policy.Pool) {
 		return
 	}
 	of, used := map[netip.Addr]int{}, len(p.Sources)
+	its := make(map[netip.Addr]bool, len(p.Sources))
+	for _, a := range p.Sources {
+		its[a] = true
+	}
 	for _, it := range o.Items {
-		k, ds := it.KeyExpr.Value(nil)
+		name, named := key(it.KeyExpr)
+		if !named {
+			b.l.add(it.KeyExpr.Range(), "a source is a constant string", `weights = { "192.0.2.1" = 3 }`)
+			continue
+		}
 		v, ok := b.constant(it.ValueExpr)
-		if ds.HasErrors() || !ok {
+		if !ok {
 			continue
 		}
 		n, exact := 0, false
@@ -347,7 +357,7 @@ func (b *block) weights(x hclsyntax.Expression, p *policy.Pool) {
 			b.l.add(it.ValueExpr.Range(), fmt.Sprintf("a weight is a whole number from 0 to %d", maxWeight), "0 leaves the source out")
 			continue
 		}
-		as, err := sources(k.AsString())
+		as, err := sources(name)
 		if err != nil {
 			b.l.add(it.KeyExpr.Range(), err.Error(), `an address, a range "192.0.2.1-192.0.2.9" or a network`)
 			continue
@@ -355,7 +365,7 @@ func (b *block) weights(x hclsyntax.Expression, p *policy.Pool) {
 		for _, a := range as {
 			_, twice := of[a]
 			switch {
-			case !slices.Contains(p.Sources, a):
+			case !its[a]:
 				b.l.add(it.KeyExpr.Range(), fmt.Sprintf("%s is not a source of pool %q", a, p.Name), "")
 			case twice:
 				b.l.add(it.KeyExpr.Range(), fmt.Sprintf("%s has a weight already", a), "")

@@ -91,15 +91,14 @@ func (b *block) setHeader(x hclsyntax.Expression) ([]policy.Action, bool) {
 	}
 	var out []policy.Action
 	for _, it := range o.Items {
-		k, kds := it.KeyExpr.Value(nil)
-		v, vok := b.text(it.ValueExpr)
-		if kds.HasErrors() || !vok || k.Type() != cty.String {
-			if vok {
+		name, named := key(it.KeyExpr)
+		v, ok := b.text(it.ValueExpr)
+		if !named || !ok {
+			if ok {
 				b.l.add(it.KeyExpr.Range(), "a header's name is a constant", "")
 			}
 			continue
 		}
-		name := k.AsString()
 		if !headerName(name) || strings.ContainsAny(v, "\r\n\x00") {
 			b.l.add(it.KeyExpr.Range(), fmt.Sprintf("%q is not a header field", name), "printable ASCII without a colon, and a value of one line")
 			continue

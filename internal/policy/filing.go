@@ -20,6 +20,7 @@ type filing struct {
 	signs []uint32  // of an atom: its bit, if it has one
 	marks []uint32  // of a filter: the bits that it needs
 	named []named   // what the table is made of
+	names []string  // of header fields, as they are numbered
 }
 
 // named is an atom that can be looked up, header the number of its field.
@@ -55,7 +56,7 @@ func (f *filing) file(gridFrom float64) bool {
 		f.late = f.lay(0, late)
 		f.name(func(atom int) int32 { return f.lay(f.signs[atom], f.filed[atom]) })
 	}
-	return f.table.fill(f.values(), func(i int) uint64 { return f.key(f.named[i].atom, f.named[i].header) })
+	return f.table.fill(f.values(), func(i int) uint64 { return f.key(f.named[i].atom, f.named[i].header) }) && f.fillNames()
 }
 
 // put files a filter under atoms; late where one of them is of the content.
@@ -201,7 +202,7 @@ func (f *filing) header(numbers map[string]int32, name string) int32 {
 		h = int32(len(f.headers))
 		numbers[name] = h
 		f.headers = append(f.headers, headerIndex{present: -1})
-		f.named = append(f.named, named{atom: &atom{dim: dimHeader, name: name}, value: h})
+		f.names = append(f.names, name)
 	}
 	return h
 }
@@ -215,6 +216,16 @@ func (f *filing) automaton(pairs []int32) *ahocorasick.Automaton {
 		values = append(values, pairs[k+1])
 	}
 	return ahocorasick.New(texts, values)
+}
+
+// fillNames numbers the header fields by name, apart from the buckets: a number that is
+// given by a clash is still one of its sort.
+func (f *filing) fillNames() bool {
+	numbers := make([]int32, len(f.names))
+	for i := range numbers {
+		numbers[i] = int32(i)
+	}
+	return f.byName.fill(numbers, func(i int) uint64 { return f.hash(f.names[i]) })
 }
 
 func (f *filing) values() []int32 {

@@ -23,8 +23,9 @@ type index struct {
 	dims     uint32             // bit d: the table has atoms of the dim
 	dots     [domainDims]uint64 // in a suffix: bit n is set where one has n, the last bit for more
 	networks networkIndex
-	headers  []headerIndex // the table has their numbers by name
-	filed    []entry       // buckets, each a head and its filters in order
+	headers  []headerIndex
+	byName   table   // names of header fields -> number in headers
+	filed    []entry // buckets, each a head and its filters in order
 	always   [partitionCount]int32
 	late     int32  // the bucket of those filed under atoms of the content
 	lateSign uint32 // the bits of atoms of the content
@@ -81,8 +82,6 @@ func (x *index) key(a *atom, header int32) uint64 {
 		return networkKey(x.networks.seed, a.net.Addr(), a.net.Bits())
 	case dimRcpt, dimSender:
 		return mailboxKey(a.dim, x.hash(a.name), x.hash(a.text))
-	case dimHeader:
-		return textKey(dimHeader, x.hash(a.name))
 	case dimHeaderIs:
 		return valueKey(header, x.hash(a.text))
 	}

@@ -142,7 +142,7 @@ func (x *index) readContent(r *reading, c *Content) {
 // readHeader looks up one header field, if any filter asks for its like.
 func (x *index) readHeader(r *reading, f *HeaderField, at int32) {
 	name := x.hash(f.Name)
-	n := x.table.get(textKey(dimHeader, name))
+	n := x.byName.get(name)
 	if n < 0 {
 		return
 	}

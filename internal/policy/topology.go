@@ -26,8 +26,9 @@ type Topology struct {
 	SinkPos     []Pos     // where each stands; shorter than Sinks where that is not known
 	// Postmasters are the addresses of the postmaster here (RFC 5321, section 4.5.1),
 	// Postmaster where what comes for them goes.
-	Postmasters []Address
-	Postmaster  Address
+	Postmasters   []Address
+	Postmaster    Address
+	PostmasterPos Pos // where it stands; zero for the default
 }
 
 // Listener is a place where SMTP sessions begin.

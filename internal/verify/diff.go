@@ -41,7 +41,7 @@ func Diff(old, next *policy.Program, o Options) (changes []Change, complete bool
 // bare is a topology without positions and sources, which decide nothing.
 func bare(t *policy.Topology) policy.Topology {
 	out := *t
-	out.Pools, out.SinkPos = nil, nil
+	out.Pools, out.SinkPos, out.PostmasterPos = nil, nil, policy.Pos{}
 	out.Listeners = append([]policy.Listener(nil), t.Listeners...)
 	for i := range out.Listeners {
 		out.Listeners[i].Pos = policy.Pos{}

@@ -29,7 +29,7 @@ func (v *prover) insides(r *report) {
 	for _, i := range w.order {
 		r.add(w.reported[i])
 	}
-	if h := v.p.InsideFor(v.top.Postmaster); h != "" && len(v.top.Postmasters) > 0 && !v.resends(h) {
+	if h := v.postmasterHost(); h != "" && !v.resends(h) {
 		r.assume(RelayByInside, fmt.Sprintf("inside host %q does not send on what it is given (resends = false)", h))
 	}
 	seen := w.seen
@@ -94,6 +94,15 @@ func (w *way) report(t taint, k leak, sc *scene) {
 		return
 	}
 	w.reported[k.index] = w.v.insideFinding(t, k, sc, len(w.order) <= maxMended)
+}
+
+// postmasterHost names the inside host of what comes for the postmaster, which gets it
+// unless it resends; "" where there is none.
+func (v *prover) postmasterHost() string {
+	if len(v.top.Postmasters) == 0 {
+		return ""
+	}
+	return v.p.InsideFor(v.top.Postmaster)
 }
 
 func (v *prover) resends(host string) bool {

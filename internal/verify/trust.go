@@ -218,4 +218,7 @@ func (v *prover) readings(r *report) {
 		}
 		check(s, at, "", "sink")
 	}
+	if h := v.postmasterHost(); h != "" && !v.resends(h) {
+		check(v.top.Postmaster, v.top.PostmasterPos, "", "postmaster")
+	}
 }

@@ -3,6 +3,7 @@ package verify
 import (
 	"fmt"
 	"regexp/syntax"
+	"slices"
 	"strings"
 
 	"postern.dev/postern/internal/policy"
@@ -103,12 +104,7 @@ func (w *warner) look(i int, solve bool) {
 
 // find gives the place of a filter in a scene's list.
 func (l *list) find(index int) (int, bool) {
-	for n := range l.lines {
-		if l.lines[n].index == index {
-			return n, true
-		}
-	}
-	return 0, false
+	return slices.BinarySearchFunc(l.lines, index, func(ln line, index int) int { return ln.index - index })
 }
 
 // possible reports whether some message of some origin, let in or not, fulfils a

@@ -153,6 +153,38 @@ func TestSinkHasPlace(t *testing.T) {
 	t.Error("no finding at the second sink")
 }
 
+// TestPostmasterIsRead holds PV007 to the address that mail for the postmaster goes to
+// without a filter being asked: where a host gets it, and not where it is held.
+func TestPostmasterIsRead(t *testing.T) {
+	for _, c := range []struct {
+		name, local string
+		resends     bool
+		want        int
+	}{
+		{"plain", "ops", false, 0},
+		{"with another reading", "ops%victim.example", false, 1},
+		{"held", "ops%victim.example", true, 0},
+	} {
+		top := everything()
+		top.Inside = []policy.InsideHost{{Name: "room", Domains: []policy.Pattern{{Kind: policy.MatchDomain, Domain: "mail.example"}}, Resends: c.resends}}
+		top.Postmasters, top.Postmaster = []policy.Address{box("postmaster", "gw.example")}, box(c.local, "mail.example")
+		top.PostmasterPos = policy.Pos{File: "x.hcl", Line: 3}
+		p, problems := policy.New([]policy.Filter{refuse(lit(true))}, nil, top)
+		if p == nil {
+			t.Fatal(problems)
+		}
+		n := 0
+		for _, f := range verify.Check(p, verify.Options{NoWarnings: true}).Findings {
+			if f.Code == verify.AddressReadings && f.Pos == top.PostmasterPos {
+				n++
+			}
+		}
+		if n != c.want {
+			t.Errorf("%s: %d findings, want %d", c.name, n, c.want)
+		}
+	}
+}
+
 // TestEnough holds the search for warnings to its end, and to what it says of it.
 func TestEnough(t *testing.T) {
 	var filters []policy.Filter
