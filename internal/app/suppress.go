@@ -254,7 +254,14 @@ type suppressing struct {
 
 // Read implements ledger.Source: events have their effect on the list before the ledger
 // has them, so that nothing is forgotten of which only the ledger knows.
+//
+// After a crash the ledger may stand before the list. What lies between the two is read
+// record by record: a read that reached beyond the list's position would give it events
+// again that have had their effect, together with new ones.
 func (s suppressing) Read(ctx context.Context, from uint64, most int) ([][]byte, uint64, error) {
+	if from < s.list.list.Position() {
+		most = 1
+	}
 	events, next, err := s.source.Read(ctx, from, most)
 	if err == nil {
 		err = s.list.follow(ctx, next, events)
