@@ -293,7 +293,10 @@ func (d *delivery) judged(o *egress.Outcome, j *shaping.Judgement, reply shaping
 		j.Category = d.q.o.Classify(reply, t.Provider)
 	}
 	if j.Suppress && d.q.o.Suppress != nil && d.m.Customer != "" {
-		d.q.o.Suppress(d.m.Customer, d.r.To, reply)
+		if err := d.q.o.Suppress(d.m.Customer, d.r.To, reply); err != nil {
+			d.q.o.Log.Error("recipient not suppressed, it is tried again", "id", d.m.ID.String(), "err", err)
+			o.Status = egress.Deferred
+		}
 	}
 	if expire := d.expire(now); o.Status == egress.Deferred && now.Sub(d.m.Accepted) >= expire {
 		o.Status = egress.Failed

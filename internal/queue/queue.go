@@ -128,8 +128,9 @@ type Options struct {
 	Log       *slog.Logger
 	// Suppressed reports whether a customer's mail to a recipient is not to be tried.
 	Suppressed func(customer string, rcpt smtp.Path) bool
-	// Suppress is told of recipients that a reply says never to try again.
-	Suppress func(customer string, rcpt smtp.Path, r shaping.Reply)
+	// Suppress is told of recipients that a reply says never to try again. Where it fails
+	// they are tried again, so that the reply comes once more.
+	Suppress func(customer string, rcpt smtp.Path, r shaping.Reply) error
 	// Classify names the category of a failure where the Shaper's rules do not.
 	Classify func(r shaping.Reply, provider string) string
 	// Orders gives what operators ordered in the past, oldest first.
