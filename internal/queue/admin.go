@@ -159,7 +159,7 @@ func (q *Queue) row(p picked, m *spool.Message) (*Row, bool) {
 		q.mu.Unlock()
 		return nil, false
 	}
-	row := &Row{ID: p.id, Recipient: p.rcpt, Message: m, State: it.state, Attempts: int(it.attempts), Next: fromMillis(it.at), Reason: q.reasons.text(it.reason), Pool: q.flows.byNumber[it.flow].pool}
+	row := &Row{ID: p.id, Recipient: p.rcpt, Message: m, State: it.state, Attempts: int(it.attempts), Next: q.time.day(it.at), Reason: q.reasons.text(it.reason), Pool: q.flows.byNumber[it.flow].pool}
 	if s := q.domains[it.domain].site; s != nil {
 		row.Site = s.key
 	}
@@ -314,7 +314,7 @@ func (q *Queue) unclaim(r ref) {
 	it := q.items.at(r)
 	it.busy = false
 	if it.state == spool.Pending {
-		q.place(r, q.o.Clock.Now())
+		q.place(r, q.time.now())
 	}
 }
 
@@ -382,7 +382,7 @@ type SiteRow struct {
 // Sites gives the sites that have something ready, or connections, the most of it first.
 func (q *Queue) Sites() (out []SiteRow) {
 	q.mu.Lock()
-	now := q.o.Clock.Now().UnixMilli()
+	now := q.time.now().UnixMilli()
 	for _, s := range q.sites {
 		for _, rq := range s.queues {
 			if rq.n+rq.kept+len(rq.workers) == 0 {
@@ -390,7 +390,7 @@ func (q *Queue) Sites() (out []SiteRow) {
 			}
 			row := SiteRow{Site: s.key, Provider: s.provider, Pool: poolOf(q.o.Routing(), rq.pool), Ready: rq.n, Suspended: rq.kept, Connections: len(rq.workers), Idle: len(rq.idle)}
 			if at := max(rq.notBefore, s.rest); at > now {
-				row.Until = fromMillis(at)
+				row.Until = q.time.day(at)
 			}
 			if s.fails > 0 {
 				row.Last = s.last

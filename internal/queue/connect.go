@@ -94,7 +94,7 @@ func (q *Queue) serve(rq *ready) {
 	if rq.n <= rq.fetching || q.stopping || q.o.Store.Err() != nil {
 		return
 	}
-	now := q.o.Clock.Now()
+	now := q.time.now()
 	ms := now.UnixMilli()
 	if rq.notBefore > ms {
 		q.alarm(rq, rq.notBefore)
@@ -176,7 +176,7 @@ func (q *Queue) start(rq *ready, w *way) {
 		rq.site.dialing++
 		x.dialing = true
 		w.conns++
-		w.opened.take(1, q.o.Clock.Now())
+		w.opened.take(1, q.time.now())
 		rq.use(w, 1)
 	}
 	q.wg.Add(1)

@@ -138,6 +138,7 @@ func (q *Queue) restore() {
 		if !ok {
 			continue
 		}
+		o.begun(q.o.Clock.Now())
 		q.orders.last = max(q.orders.last, o.Number)
 		switch {
 		case e.Action == "suspend":

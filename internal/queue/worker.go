@@ -51,7 +51,7 @@ func (w *worker) take() bool {
 	q.mu.Lock()
 	for {
 		q.fetched(w)
-		now := q.o.Clock.Now()
+		now := q.time.now()
 		switch q.next(w, now) {
 		case goOn:
 			q.mu.Unlock()
@@ -287,7 +287,7 @@ func (w *worker) connect(ds []delivery) bool {
 	w.tried = ""
 	hosts, err := w.hosts(ds[0].domain())
 	if q.mu.Lock(); !w.dialing {
-		w.way.opened.take(1, q.o.Clock.Now()) // the first one was counted before
+		w.way.opened.take(1, q.time.now()) // the first one was counted before
 	}
 	q.mu.Unlock()
 	hosts = ds[0].preferred(hosts)
@@ -350,7 +350,7 @@ func local(err error) bool {
 func (w *worker) failed(ds []delivery, err error) {
 	q, rq, s := w.q, w.queue, w.queue.site
 	o := egress.FromError(err)
-	now, rt := q.o.Clock.Now(), q.o.Routing()
+	now, rt := q.time.now(), q.o.Routing()
 	q.mu.Lock()
 	q.connected(w)
 	if egress.Insecure(err) {
@@ -377,7 +377,7 @@ func (w *worker) failed(ds []delivery, err error) {
 	s.last = o.Reply
 	s.rest = millis(now.Add(min(rt.Retry.First/2<<min(s.fails-1, 16), rt.Retry.Max/2)))
 	q.delay(rq, s.rest)
-	shared := q.sharers(rq, now.Add(-rt.Retry.Expire))
+	shared := q.sharers(rq, q.o.Clock.Now().Add(-rt.Retry.Expire))
 	q.mu.Unlock()
 	q.settleAll(ds, o, "connect")
 	q.share(shared, o)
@@ -474,8 +474,7 @@ func (q *Queue) unreadable(r ref, err error) {
 // about more than itself.
 func (d *delivery) blocked(b shaping.Block) {
 	q := d.q
-	now := q.o.Clock.Now()
-	at := until(b, now)
+	at := q.until(b)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it := q.items.at(d.ref)

@@ -35,6 +35,7 @@ const patience = 20 * time.Second
 type clock struct {
 	mu      sync.Mutex
 	now     time.Time
+	off     time.Duration // by how much somebody has set it
 	timers  []timer
 	changed chan struct{}
 }
@@ -46,7 +47,12 @@ type timer struct {
 
 func newClock() *clock { return &clock{now: epoch, changed: make(chan struct{})} }
 
-func (c *clock) Now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now }
+func (c *clock) Now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now.Add(c.off) }
+
+func (c *clock) Elapsed() time.Duration { c.mu.Lock(); defer c.mu.Unlock(); return c.now.Sub(epoch) }
+
+// set moves the time of day alone, as somebody does who sets a clock.
+func (c *clock) set(by time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.off += by }
 
 func (c *clock) After(d time.Duration) <-chan time.Time {
 	c.mu.Lock()
@@ -486,7 +492,7 @@ func newWorld(t *testing.T, seed byte) *world {
 // open opens the spool and makes a queue over it.
 func (w *world) open() {
 	w.t.Helper()
-	s, _, err := spool.Open(w.t.Context(), spool.Options{FS: w.fs, SegmentSize: 24 << 10, InlineBody: 64 << 10, Reserve: 1})
+	s, _, err := spool.Open(w.t.Context(), spool.Options{FS: w.fs, SegmentSize: 24 << 10, InlineBody: 64 << 10, Reserve: 1, Now: w.now})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -503,6 +509,14 @@ func (w *world) open() {
 	}
 	o.Routing, o.Ring, o.OnGuard = w.loaded.Load, func() *stamp.Ring { return ring }, func(g ledger.GuardTripped) { w.trips <- g }
 	w.q = queue.New(o)
+}
+
+// now is the time of day.
+func (w *world) now() time.Time {
+	if w.options.Clock != nil {
+		return w.options.Clock.Now()
+	}
+	return w.clock.Now()
 }
 
 func (w *world) suppress(s string) {

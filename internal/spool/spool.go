@@ -23,6 +23,7 @@ type Options struct {
 	Reserve     int64 // free octets below which no message is taken; 64 MiB
 	Recent      int64 // octets of messages kept in memory until their first attempt; 16 MiB, none below 0
 	Log         *slog.Logger
+	Now         func() time.Time // the time of day; time.Now where nil
 	// Synced is told of each fdatasync of the log and how long it took, Failed of a
 	// write or sync that failed, and whether a promise is lost by it. Both are called by
 	// the goroutine that writes; nil is nobody.
@@ -45,6 +46,9 @@ func (o *Options) defaults() {
 	}
 	if o.Recent == 0 {
 		o.Recent = 16 << 20
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -271,11 +275,12 @@ func (s *Spool) enqueue(c *commit) error {
 func (s *Spool) write() {
 	defer close(s.done)
 	var group []*commit
-	for c := range s.queue {
+	for {
+		c, again := s.next()
 		group = append(group[:0], s.owed...)
 		s.owed = nil
-		ended := c == nil
-		if !ended {
+		ended := c == nil && !again
+		if c != nil {
 			group = append(group, c)
 		}
 		for more := !ended; more && len(group) < 4096; {
@@ -295,6 +300,26 @@ func (s *Spool) write() {
 		if ended {
 			return
 		}
+	}
+}
+
+// owedAgain is how often promises that found no room are tried again while nothing else
+// comes.
+const owedAgain = time.Second
+
+// next waits for a commit, nil at the end; again tells that none has come, and it is time
+// to try what is owed.
+func (s *Spool) next() (c *commit, again bool) {
+	if len(s.owed) == 0 {
+		return <-s.queue, false
+	}
+	t := time.NewTimer(owedAgain)
+	defer t.Stop()
+	select {
+	case c = <-s.queue:
+		return c, false
+	case <-t.C:
+		return nil, true
 	}
 }
 
@@ -334,14 +359,14 @@ func (s *Spool) append(group []*commit) (n int, err error) {
 	if err != nil {
 		return len(group), fmt.Errorf("%w: %w", errNoSegment, full(err))
 	}
-	block, start := s.block[:0], seg.end
+	block, start, now := s.block[:0], seg.end, uint32(s.o.Now().Unix())
 	for _, c := range group {
 		size := space(len(c.payload))
 		if n > 0 && start+int64(len(block))+size > seg.size {
 			break
 		}
 		c.at = at(seg.number, start+int64(len(block)))
-		block = header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at}.append(block)
+		block = header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at, written: now}.append(block)
 		block = append(block, c.payload...)
 		block = append(block, padding[:size-headerSize-int64(len(c.payload))]...)
 		n++
