@@ -492,7 +492,7 @@ func newWorld(t *testing.T, seed byte) *world {
 // open opens the spool and makes a queue over it.
 func (w *world) open() {
 	w.t.Helper()
-	s, _, err := spool.Open(w.t.Context(), spool.Options{FS: w.fs, SegmentSize: 24 << 10, InlineBody: 64 << 10, Reserve: 1, Now: w.now})
+	s, _, err := spool.Open(w.t.Context(), spool.Options{FS: w.fs, SegmentSize: 24 << 10, InlineBody: 64 << 10, Reserve: 1, Now: w.now, Elapsed: w.elapsed})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -517,6 +517,13 @@ func (w *world) now() time.Time {
 		return w.options.Clock.Now()
 	}
 	return w.clock.Now()
+}
+
+func (w *world) elapsed() time.Duration {
+	if w.options.Clock != nil {
+		return w.options.Clock.Elapsed()
+	}
+	return w.clock.Elapsed()
 }
 
 func (w *world) suppress(s string) {

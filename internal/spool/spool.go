@@ -24,6 +24,9 @@ type Options struct {
 	Recent      int64 // octets of messages kept in memory until their first attempt; 16 MiB, none below 0
 	Log         *slog.Logger
 	Now         func() time.Time // the time of day; time.Now where nil
+	// Elapsed is how much time has passed since some moment, whatever the clock was set to
+	// meanwhile; the system's where nil.
+	Elapsed func() time.Duration
 	// Synced is told of each fdatasync of the log and how long it took, Failed of a
 	// write or sync that failed, and whether a promise is lost by it. Both are called by
 	// the goroutine that writes; nil is nobody.
@@ -50,6 +53,10 @@ func (o *Options) defaults() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Elapsed == nil {
+		began := time.Now()
+		o.Elapsed = func() time.Duration { return time.Since(began) }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -68,6 +75,7 @@ type Spool struct {
 	done  chan struct{} // closed when the writer has ended
 	block []byte        // the writer's, for one group
 
+	timed  timed     // the writer's
 	moving []smtp.ID // the writer's: what it still has to move out of the oldest segment
 
 	entry sync.RWMutex // held by who puts a commit into the queue: none may come behind the end
@@ -114,6 +122,7 @@ func Open(_ context.Context, o Options) (*Spool, *Recovery, error) {
 	}
 	s := &Spool{o: o, fs: o.FS, lock: lock, queue: make(chan *commit, 1024), done: make(chan struct{}),
 		segments: map[uint32]*segment{}, live: newIndex(), grown: make(chan struct{})}
+	s.timed = timed{began: o.Now().Round(0), first: o.Elapsed()}
 	rec, err := s.recover()
 	if err != nil {
 		lock.Close()
@@ -326,6 +335,7 @@ func (s *Spool) next() (c *commit, again bool) {
 // flush writes a group, by parts where a segment ends in between.
 func (s *Spool) flush(group []*commit) {
 	s.scarce()
+	s.followClock()
 	for len(group) > 0 {
 		n, err := s.append(group)
 		s.settle(s.keepOwed(group[:n], err), err)

@@ -719,12 +719,12 @@ func TestPromisesAreKeptByThemselves(t *testing.T) {
 	})
 }
 
-// TestClockSetBackWhileDown: what was to wait for an hour does not wait for more than that
-// from the start on.
-func TestClockSetBackWhileDown(t *testing.T) {
+// TestClockIsSetBack: what was to wait for an hour does not wait for more than that, from
+// when the clock was set, or from the start on.
+func TestClockIsSetBack(t *testing.T) {
 	fs, now := faultfs.New(), time.UnixMilli(1.7e12).UTC()
 	open := func() *spool.Spool {
-		s, _, err := spool.Open(ctx, spool.Options{FS: fs, Reserve: 1, Now: func() time.Time { return now }})
+		s, _, err := spool.Open(ctx, spool.Options{FS: fs, Reserve: 1, Now: func() time.Time { return now }, Elapsed: func() time.Duration { return 0 }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -754,6 +754,13 @@ func TestClockSetBackWhileDown(t *testing.T) {
 		if st, err := s.State(id(1)); err != nil || !st[0].NotBefore.Equal(c.want) {
 			t.Errorf("%s: %+v %v, want %s", c.name, st, err, c.want)
 		}
+	}
+	st, _ := s.State(id(1))
+	now = now.Add(-12 * time.Hour)
+	mustCommit(t, s, batch(t, s, 2, 10))
+	due = st[0].NotBefore.Add(-12 * time.Hour)
+	if st, err := s.State(id(1)); err != nil || !st[0].NotBefore.Equal(due) {
+		t.Errorf("set back while it runs: %+v %v, want %s", st, err, due)
 	}
 	_ = s.Close()
 }
