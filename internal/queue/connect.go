@@ -96,12 +96,12 @@ func (q *Queue) serve(rq *ready) {
 	}
 	now := q.time.now()
 	ms := now.UnixMilli()
-	if rq.notBefore > ms {
-		q.alarm(rq, rq.notBefore)
+	if at := max(rq.notBefore, rq.rated); at > ms {
+		q.alarm(rq, at)
 		return
 	}
 	for i := len(rq.idle) - 1; i >= 0 && rq.n > rq.fetching; i-- {
-		if w := rq.idle[i]; w.way.notBefore <= ms {
+		if w := rq.idle[i]; max(w.way.notBefore, w.way.rated) <= ms {
 			q.call(w, true)
 		}
 	}
@@ -207,9 +207,16 @@ func (q *Queue) answers(s *site) {
 	if s.fails == 0 {
 		return
 	}
-	s.fails, s.rest = 0, 0
+	s.fails = 0
+	q.endRest(s)
+}
+
+// endRest lets a site be tried at once, with as many connections as it may have, but for
+// one where the last one failed. The lock is held.
+func (q *Queue) endRest(s *site) {
+	s.rest = 0
 	for _, rq := range s.queues {
-		rq.notBefore = 0
+		rq.notBefore, rq.rated, rq.staffAfter = 0, 0, 0
 		q.serve(rq)
 	}
 }

@@ -22,7 +22,8 @@ import (
 // delivery is one attempt for one recipient.
 type delivery struct {
 	q        *Queue
-	w        *worker // nil where there is no attempt of its own
+	w        *worker             // nil where nobody tried
+	to       shaping.Destination // where w does not tell
 	ref      ref
 	rcpt     int
 	attempts int // so far
@@ -67,6 +68,7 @@ func (d *delivery) traffic() shaping.Traffic {
 	t := shaping.Traffic{Pool: d.pool(), Customer: d.m.Customer, Campaign: d.m.Campaign}
 	t.Domain = d.domain()
 	if d.w == nil {
+		t.Site, t.Provider = d.to.Site, d.to.Provider
 		return t
 	}
 	t.Site, t.Provider = d.w.queue.site.key, d.w.of
@@ -301,10 +303,10 @@ func (d *delivery) judged(o *egress.Outcome, j *shaping.Judgement, reply shaping
 	}
 }
 
-// limits are those of the way that was used, if any.
+// limits are those of the way that was used, or of where the mail was to go.
 func (d *delivery) limits() shaping.Limits {
 	if d.w == nil || d.w.way == nil {
-		return shaping.Limits{}
+		return d.q.o.Shaper.Limits(d.traffic(), d.q.time.agreed())
 	}
 	d.q.mu.Lock()
 	defer d.q.mu.Unlock()

@@ -257,9 +257,9 @@ func (q *Queue) reconsidered() {
 	q.reconsider = false
 	for _, s := range q.sites {
 		for _, rq := range s.queues {
-			rq.notBefore, rq.staffAfter = 0, 0
+			rq.notBefore, rq.rated, rq.staffAfter = 0, 0, 0
 			for _, w := range rq.ways {
-				w.checked, w.notBefore = 0, 0
+				w.checked, w.notBefore, w.rated = 0, 0, 0
 			}
 			for _, ln := range rq.lanes {
 				if ln.blocked && ln.until != 0 {

@@ -75,7 +75,8 @@ type way struct {
 	messages  int // in proportion to the weights of all ways
 	limits    shaping.Limits
 	checked   int64 // when limits were asked for, Unix milliseconds
-	notBefore int64 // blocked, or over its rate
+	notBefore int64 // blocked until then
+	rated     int64 // over its rate until then
 	out       bool  // it was, when it was last looked at
 }
 
@@ -183,6 +184,10 @@ func (q *Queue) ask() {
 		q.asked = q.asked[1:]
 		q.mu.Unlock()
 		mx, err := q.o.Transport.MX(q.ctx, d.name)
+		if lacking(err) {
+			q.askLater(d, err)
+			continue
+		}
 		if err != nil {
 			q.notFound(d, err)
 			continue
@@ -198,6 +203,28 @@ func (q *Queue) ask() {
 			q.items.at(r).place = nowhere
 			q.enqueue(r)
 		}
+		q.mu.Unlock()
+	}
+}
+
+// askLater puts off what waits for a domain's site: the node itself could not ask.
+func (q *Queue) askLater(d *domain, err error) {
+	q.o.Log.Error("nothing can be opened", "domain", d.name, "err", err)
+	for more := true; more; {
+		q.mu.Lock()
+		now := q.time.now()
+		if d.site != nil {
+			d.until = millis(now.Add(lackWait))
+		}
+		for n := 0; d.waiting.n > 0 && n < steps; n++ {
+			r := d.waiting.head
+			q.items.remove(&d.waiting, r)
+			it := q.items.at(r)
+			it.place, it.at = nowhere, millis(now.Add(lackWait))
+			q.place(r, now)
+		}
+		more = d.waiting.n > 0
+		d.asking = more
 		q.mu.Unlock()
 	}
 }
@@ -228,7 +255,7 @@ func (q *Queue) notFound(d *domain, err error) {
 		more = d.waiting.n > 0
 		d.asking = more
 		q.mu.Unlock()
-		q.share(mine, o)
+		q.share(nil, q.o.Shaper.Resolve(d.name, nil), mine, o)
 	}
 }
 

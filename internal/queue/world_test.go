@@ -464,9 +464,10 @@ type world struct {
 	loaded  atomic.Pointer[queue.Routing]
 	q       *queue.Queue
 	random  io.Reader
-	options queue.Options  // of what may be left out
-	listed  []string       // on suppression lists
-	acts    []ledger.Admin // of all runs
+	options queue.Options                               // of what may be left out
+	listed  []string                                    // on suppression lists
+	acts    []ledger.Admin                              // of all runs
+	around  func(*store) (queue.Store, queue.Transport) // what stands between these and the queue
 	trips   chan ledger.GuardTripped
 	next    int
 }
@@ -503,7 +504,11 @@ func (w *world) open() {
 	}
 	w.loaded.Store(w.routing)
 	o := w.options
-	o.Store, o.Transport, o.Gate, o.Random, o.Orders = w.store, w.net, w.gate, w.random, slices.Values(w.acts)
+	o.Gate, o.Random, o.Orders = w.gate, w.random, slices.Values(w.acts)
+	o.Store, o.Transport = w.store, w.net
+	if w.around != nil {
+		o.Store, o.Transport = w.around(w.store)
+	}
 	if o.Clock == nil {
 		o.Clock = w.clock
 	}
