@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -278,9 +279,9 @@ func (a *act) carryOut(ctx context.Context) error {
 	if a.action == "bounce" {
 		b.Changes = nil
 	}
-	if _, err := a.q.o.Store.Commit(ctx, b); err != nil {
+	if err := a.q.commit(ctx, b); err != nil {
 		for _, p := range items {
-			a.q.unclaim(p.ref)
+			a.takeBack(p.ref, err)
 		}
 		return fmt.Errorf("%s %s: %w", a.action, items[0].id, err)
 	}
@@ -293,6 +294,26 @@ func (a *act) carryOut(ctx context.Context) error {
 		a.n++
 	}
 	return nil
+}
+
+// takeBack puts an item back where it was, after a commit that failed. Where it may have
+// become durable all the same, the item is on hold: a recipient that was dropped or held
+// must not be tried any more, and a start will tell whether it was.
+func (a *act) takeBack(r ref, err error) {
+	if !errors.Is(err, spool.ErrInDoubt) || a.action != "hold" && a.action != "drop" {
+		a.q.unclaim(r)
+		return
+	}
+	a.q.holdInDoubt(r, a.action+" by "+a.by)
+}
+
+// holdInDoubt puts an item on hold of which nobody knows what the log says.
+func (q *Queue) holdInDoubt(r ref, what string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	it := q.items.at(r)
+	it.busy = false
+	q.keep(it, spool.Held, what+": "+spool.ErrInDoubt.Error())
 }
 
 // endRest ends the rest of a site that somebody wants tried, nil is none. It is still

@@ -420,7 +420,11 @@ func (d *delivery) failed(o egress.Outcome, category string, t shaping.Traffic, 
 		d.q.submit(b)
 	} else if err := d.q.tell(b); err != nil {
 		d.q.o.Log.Error("DSN not sent, the message is kept", "id", d.m.ID.String(), "err", err)
-		d.putOff()
+		if errors.Is(err, spool.ErrInDoubt) {
+			d.q.holdInDoubt(d.ref, "bounce")
+		} else {
+			d.putOff()
+		}
 		return
 	}
 	d.q.forget(d.ref)

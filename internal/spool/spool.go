@@ -137,8 +137,9 @@ func (s *Spool) NewBody() *Body { return &Body{spool: s, limit: s.o.InlineBody} 
 
 // Commit makes a batch durable, all of it or none, and returns then. Concurrent
 // commits share one fdatasync. It fails with ErrFull where a message finds no room,
-// and with ErrUnknown where a change names no live recipient. When ctx ends first the
-// outcome is open: the batch may have become durable.
+// and with ErrUnknown where a change names no live recipient. When ctx ends first, or the
+// disk fails so that what was written cannot be wiped out, it fails with ErrInDoubt: the
+// batch may have become durable.
 func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
 	c, err := s.prepare(b)
 	if err != nil {
@@ -152,7 +153,7 @@ func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
 	select {
 	case err = <-c.done:
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return 0, fmt.Errorf("%w: %w", ErrInDoubt, ctx.Err())
 	}
 	if err != nil {
 		if errors.Is(err, errNoSegment) {
@@ -396,7 +397,9 @@ func (s *Spool) append(group []*commit) (n int, err error) {
 		}
 	}
 	if err != nil {
-		s.abandon(seg, block, start, err)
+		if !s.abandon(seg, block, start, err) {
+			err = fmt.Errorf("%w: %w", ErrInDoubt, err)
+		}
 		return n, full(err)
 	}
 	s.mu.Lock()
@@ -434,8 +437,9 @@ var padding [align]byte
 
 // abandon leaves a segment whose write or sync failed: nothing is known of what
 // reached the disk. It is never written again, but for an attempt to wipe the group
-// out: its commits fail, so they should not be found at the next start.
-func (s *Spool) abandon(seg *segment, block []byte, start int64, cause error) {
+// out: its commits fail, so they should not be found at the next start. It reports whether
+// that is sure.
+func (s *Spool) abandon(seg *segment, block []byte, start int64, cause error) bool {
 	s.mu.Lock()
 	seg.sealed = true
 	s.mu.Unlock()
@@ -445,6 +449,7 @@ func (s *Spool) abandon(seg *segment, block []byte, start int64, cause error) {
 	if err = errors.Join(err, seg.file.Sync()); err != nil {
 		s.o.Log.Error("spool write not undone", "segment", segmentName(seg.number), "err", err)
 	}
+	return err == nil
 }
 
 // room gives a segment in which a record of n octets fits.
