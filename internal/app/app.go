@@ -94,9 +94,13 @@ type App struct {
 }
 
 // systemClock is the real time.
-type systemClock struct{ now func() time.Time }
+type systemClock struct {
+	now   func() time.Time
+	began time.Time // with a monotonic reading, whatever now is
+}
 
 func (c systemClock) Now() time.Time                       { return c.now() }
+func (c systemClock) Elapsed() time.Duration               { return time.Since(c.began) }
 func (systemClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
 // New opens the stores and wires everything; it serves nothing yet.
@@ -174,7 +178,7 @@ func (a *App) wire(ctx context.Context) error {
 
 // openStores opens spool and ledger and sets the one to follow the other.
 func (a *App) openStores(ctx context.Context, state string) error {
-	sp, rec, err := spool.Open(ctx, spool.Options{Dir: filepath.Join(state, "spool"), FS: a.o.Disk, Log: a.log, Failed: a.spoolFailed,
+	sp, rec, err := spool.Open(ctx, spool.Options{Dir: filepath.Join(state, "spool"), FS: a.o.Disk, Log: a.log, Now: a.o.Now, Failed: a.spoolFailed,
 		Synced: func(took time.Duration) { a.metrics.sync.Observe(took.Seconds()) }})
 	if err != nil {
 		return err
@@ -284,7 +288,7 @@ func (a *App) wireMail(cfg *config.Config, acts []ledger.Admin) {
 	ring := func() *stamp.Ring { return a.now().ring }
 	a.intake = newIntake(a)
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },
-		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts), Shaper: a.shaping,
+		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now, time.Now()}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts), Shaper: a.shaping,
 		Suppressed: a.suppression.withholds, Suppress: a.suppression.byRule, Classify: a.suppression.classify})
 	a.gateway = gateway.New(gateway.Options{Meter: a.metrics, Sound: a.broken, Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
 		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Suppressed: a.suppression.refuses, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})

@@ -100,5 +100,6 @@ type Action struct {
 	Reason      string // the operator's note
 	Where       string // file:line:column of the rule
 
-	said string // the reason in words, made once
+	said  string        // the reason in words, made once
+	moved time.Duration // since it was put on record: the clock was set
 }
