@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"time"
 
 	"postern.dev/postern/internal/app"
 )
@@ -31,7 +32,14 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	f.StringVar(&s.Note, "note", "", "`TEXT` for the record: why")
 	f.IntVar(&s.Limit, "limit", 0, "at most `N` recipients, oldest first")
 	all := f.Bool("all", false, "act on everything, where nothing is chosen")
-	action, args, err := actionOf(f, args, []string{"ls", "show", "sites", "hold", "release", "bounce", "retry", "drop", "suspend", "resume", "rebind", "orders"})
+	var t topOptions
+	f.StringVar(&t.sort, "sort", "queued", "top: sort rows by `COLUMN`: queued, ready, out, deferred, last and so on")
+	f.StringVar(&t.by, "by", "site", "top: a row is a `THING`: site or pool")
+	f.DurationVar(&t.every, "every", time.Second, "top: `TIME` from picture to picture")
+	f.IntVar(&t.count, "n", 0, "top: print `N` pictures, and no screen")
+	f.IntVar(&t.rows, "rows", 0, "top: at most `N` rows")
+	once := f.Bool("once", false, "top: print one picture, as -n 1")
+	action, args, err := actionOf(f, args, []string{"ls", "show", "sites", "hold", "release", "bounce", "retry", "drop", "suspend", "resume", "rebind", "orders", "top"})
 	if err != nil {
 		return err
 	}
@@ -49,7 +57,7 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains([]string{"ls", "show", "sites", "orders"}, action) && s.QueueSelect == (app.QueueSelect{}) && o.Order == "" && o.Source == "" && !*all {
+	if !slices.Contains([]string{"ls", "show", "sites", "orders", "top"}, action) && s.QueueSelect == (app.QueueSelect{}) && o.Order == "" && o.Source == "" && !*all {
 		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: "choose with -id, -site, -domain, -pool, -customer, -campaign, -incident or -state, or say -all"}
 	}
 	if o.Source != "" && action != "suspend" && action != "resume" {
@@ -69,6 +77,11 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 		return queueSites(ctx, e, c, *asJSON)
 	case "orders":
 		return queueOrders(ctx, e, c, *asJSON)
+	case "top":
+		if t.json = *asJSON; *once {
+			t.count = 1
+		}
+		return queueTop(ctx, e, c, t)
 	case "suspend", "resume", "rebind":
 		o.QueueSelect, o.All, o.By, o.Note = s.QueueSelect, *all, s.By, s.Note
 		return queueOrder(ctx, e, c, action, o, *asJSON)

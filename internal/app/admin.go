@@ -153,6 +153,7 @@ func (a *App) adminMux() *http.ServeMux {
 	m.Handle("POST /queue/{action}", endpoint(a.queueAct))
 	m.Handle("GET /queue/orders", endpoint(a.queueOrders))
 	m.Handle("GET /queue/sites", endpoint(a.queueSites))
+	m.Handle("GET /queue/top", endpoint(a.queueTop))
 	m.Handle("POST /queue/suspend", endpoint(a.queueSuspend))
 	m.Handle("POST /queue/resume", endpoint(a.queueResume))
 	m.Handle("POST /queue/rebind", endpoint(a.queueRebind))

@@ -154,6 +154,7 @@ type Queue struct {
 	items    arena
 	waiting  int // recipients
 	held     int
+	tally    tally
 	wheel    wheel
 	flows    flows
 	reasons  words
@@ -295,6 +296,7 @@ func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
 		return r
 	}
 	q.waiting++
+	q.tally.came(now)
 	q.place(r, now)
 	return r
 }
@@ -327,6 +329,9 @@ func (q *Queue) enqueue(r ref) {
 	f := q.flows.byNumber[it.flow]
 	rq := q.queueOf(d.site, f)
 	q.stand(q.laneOf(rq, f), r, false)
+	if it.attempts == 0 {
+		rq.tally.came(q.o.Clock.Now())
+	}
 	q.serve(rq)
 }
 
