@@ -16,11 +16,14 @@ import (
 	"postern.dev/postern/internal/shaping"
 )
 
+// backoffMemory is how long a backoff that has ended may still make the next one longer.
+const backoffMemory = 7 * 24 * time.Hour
+
 // openShaping brings into force what the ledger says was in force.
 func (a *App) openShaping(ctx context.Context, p *shaping.Program) error {
 	a.shaping = shaping.New(shaping.Options{Program: p, Record: a.shapingBegan})
 	now := a.o.Now()
-	list, err := a.ledger.ShapingInForce(ctx, now)
+	list, err := a.ledger.ShapingInForce(ctx, now.Add(-backoffMemory))
 	if err != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ func (d *delivery) stopped() bool {
 		d.blocked(b)
 		return true
 	}
-	return false
+	return !d.enters(t)
 }
 
 // guarded deals with a stranger's message about to be relayed, and reports whether it

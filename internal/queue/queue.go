@@ -54,6 +54,9 @@ type Shaper interface {
 	// Blocked reports whether traffic is suspended or backs off. It is asked with and
 	// without customer, campaign and domain.
 	Blocked(t shaping.Traffic, now time.Time) (shaping.Block, bool)
+	// Enter asks leave for one message to go now, of what throttles its pool, customer or
+	// campaign. The Pass is given back when the attempt is over.
+	Enter(t shaping.Traffic, now time.Time) (shaping.Pass, shaping.Block, bool)
 	// Observe is told of each attempt.
 	Observe(t shaping.Traffic, r shaping.Reply, now time.Time) shaping.Judgement
 }

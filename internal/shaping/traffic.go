@@ -101,4 +101,5 @@ type Action struct {
 	Where       string // file:line:column of the rule
 
 	said string // the reason in words, made once
+	gate *gate  // of a throttle that is no limit of a site
 }
