@@ -35,25 +35,38 @@ const (
 func (g *gate) enter(a *Action, now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if a.Connections > 0 && g.under >= a.Connections {
-		return gatePatience
-	}
+	wait := g.waits(a, now)
 	if a.Rate != nil {
 		each := int64(a.Rate.Per) / int64(max(a.Rate.Count, 1))
-		slack := max(int64(max(a.Rate.Burst, 1)-1)*each, min(int64(gateSlack), int64(a.Rate.Per)-each))
-		if wait := g.due - slack - now.UnixNano(); wait > 0 {
+		if wait > 0 {
 			// Whoever comes next is sent to the turn after, so that a thousand sites under
 			// one throttle do not all ask again at once.
-			wait += int64(min(g.turned, gateSpread)) * each
+			wait += time.Duration(int64(min(g.turned, gateSpread)) * each)
 			g.turned++
-			return time.Duration(wait)
+			return wait
 		}
 		missed := max(now.UnixNano()-g.due, 0) / each // turns of those who did not come back
 		g.turned = max(g.turned-1-int(min(missed, gateSpread)), 0)
 		g.due = max(g.due, now.UnixNano()) + each
 	}
+	if wait > 0 {
+		return wait
+	}
 	g.under++
 	return 0
+}
+
+// waits tells how long the next one would have to wait. The lock is held.
+func (g *gate) waits(a *Action, now time.Time) time.Duration {
+	if a.Connections > 0 && g.under >= a.Connections {
+		return gatePatience
+	}
+	if a.Rate == nil {
+		return 0
+	}
+	each := int64(a.Rate.Per) / int64(max(a.Rate.Count, 1))
+	slack := max(int64(max(a.Rate.Burst, 1)-1)*each, min(int64(gateSlack), int64(a.Rate.Per)-each))
+	return time.Duration(max(g.due-slack-now.UnixNano(), 0))
 }
 
 // leave ends what enter began. Where nothing came of it, its turn is given back.
@@ -119,4 +132,33 @@ func (s *Shaping) Enter(t Traffic, now time.Time) (p Pass, b Block, held bool) {
 		}
 	}
 	return p, b, false
+}
+
+// Delayed tells which throttle of the pool, the customer or the campaign would have the
+// next message wait longest, if any. Nothing is counted.
+func (s *Shaping) Delayed(t Traffic, now time.Time) (longest Block, held bool) {
+	shapes := s.gates.shapes.Load()
+	if shapes == nil {
+		return longest, false
+	}
+	for _, sh := range *shapes {
+		k, ok := sh.key(&t)
+		if !ok {
+			continue
+		}
+		all, _ := s.gates.get(k)
+		for _, a := range all {
+			if at := now.Add(a.gate.wait(a, now)); a.inForce(now) && at.After(now) && at.After(longest.Until) {
+				longest, held = Block{Until: at, Scope: a.Scope, Reason: a.said, Action: a.ID}, true
+			}
+		}
+	}
+	return longest, held
+}
+
+// wait tells how long the next one would have to wait.
+func (g *gate) wait(a *Action, now time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.waits(a, now)
 }

@@ -159,3 +159,22 @@ func TestBackoffGrowsOverARestart(t *testing.T) {
 		kept = append(kept, got[0])
 	}
 }
+
+// TestDelayed: what is told of a throttle is what the next message finds, and telling
+// takes nothing.
+func TestDelayed(t *testing.T) {
+	s := throttled(t, shaping.Effect{Scope: "customer", Within: "everywhere", Rate: &shaping.Rate{Count: 6, Per: time.Minute}})
+	if b, held := s.Delayed(traffic(), noon); held {
+		t.Errorf("before the first: %+v", b)
+	}
+	p, _, _ := s.Enter(traffic(), noon)
+	p.Leave()
+	for range 3 {
+		if b, held := s.Delayed(traffic(), noon.Add(time.Second)); !held || !b.Until.Equal(noon.Add(10*time.Second-10*time.Millisecond)) || b.Scope != "customer" || b.Action == "" {
+			t.Errorf("after the first: %+v, %v", b, held)
+		}
+	}
+	if _, held := s.Delayed(traffic(), noon.Add(10*time.Second)); held {
+		t.Error("when its turn has come")
+	}
+}
