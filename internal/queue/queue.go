@@ -94,6 +94,9 @@ type Routing struct {
 	Observe     bool // the guard only watches
 	// Relays reports whether a hand-off would be relaying for a stranger.
 	Relays func(origin policy.Origin, rcpt policy.Address, inside string) bool
+	// Sign gives the fields with which a message of Postern's own is signed, to stand before
+	// it, and their marks for the ledger; nil signs nothing.
+	Sign func(message []byte, now time.Time) (fields [][]byte, marks []string, err error)
 	// TLS gives what mail to a domain is to be protected with; nil, and nil from it, is
 	// what the peer offers. The same pointer is the same demand.
 	TLS func(domain string) *egress.Security
