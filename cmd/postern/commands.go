@@ -74,7 +74,8 @@ top      shows sites, or pools with -by pool, and how fast mail comes and goes, 
          second: q quits, s and S sort, tab changes between sites and pools. With -once,
          -n, -json or without a terminal it prints
 
-A site is the destinations that share a set of MX hosts. Suspensions survive a restart.
+A site is the destinations that share a set of MX hosts; suspend, resume and rebind take
+a domain for it too, and suspend says who shares it. Suspensions survive a restart.
 Each act stands in the ledger with who did it and why. What is released passes the
 relay guard again. Exit status 1: nothing was chosen.`
 

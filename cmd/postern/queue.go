@@ -21,7 +21,7 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	f.StringVar(&s.Customer, "customer", "", "choose by customer `NAME`")
 	f.StringVar(&s.Incident, "incident", "", "choose what an incident's containment holds, by its `ID`")
 	f.StringVar(&s.State, "state", "", "choose by `STATE`: pending or held")
-	f.StringVar(&s.Site, "site", "", "choose by `SITE`, as queue sites and queue show name it")
+	f.StringVar(&s.Site, "site", "", "choose by `SITE`, as queue sites has it; for orders, or a domain of it")
 	f.StringVar(&s.Provider, "provider", "", "choose by provider `NAME`")
 	f.StringVar(&s.Campaign, "campaign", "", "choose by campaign `NAME`")
 	f.StringVar(&s.Held, "held", "", "choose what is held for a reason that begins with `TEXT`, as 'relay guard'")

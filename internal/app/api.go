@@ -97,6 +97,12 @@ type (
 		Until time.Time `json:"until,omitzero"`
 		By    string    `json:"by"`
 		Note  string    `json:"note,omitempty"`
+
+		// Of an order for a site that was given by a domain.
+		Named       string   `json:"named,omitempty"`
+		Site        string   `json:"site,omitempty"`
+		Shared      []string `json:"shared,omitempty"` // other domains of that site that the queue knows, some of them
+		SharedInAll int      `json:"shared_in_all,omitempty"`
 	}
 
 	// SiteView is what there is for one site by one pool.
