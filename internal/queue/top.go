@@ -231,3 +231,11 @@ func (q *Queue) queuedBySite() map[*site]int {
 	}
 	return out
 }
+
+// Campaigns tells how many campaigns are told apart at present, and how many recipients
+// so far came under one too many, so that they share their customer's turn.
+func (q *Queue) Campaigns() (now, shared int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.flows.campaigns, q.flows.shared
+}
