@@ -108,7 +108,7 @@ func (d *delivery) stopped() bool {
 		d.blocked(b)
 		return true
 	}
-	return false
+	return !d.enters(t)
 }
 
 // guarded deals with a stranger's message about to be relayed, and reports whether it
@@ -337,6 +337,7 @@ func (d *delivery) where() (source netip.Addr, peer netip.AddrPort, host, securi
 }
 
 func (d *delivery) delivered(o egress.Outcome, t shaping.Traffic, now time.Time, actions []shaping.Action) {
+	d.counts(handedOff, "", now)
 	source, peer, host, security := d.where()
 	e := &ledger.HandedOff{Time: now, ID: d.m.ID, Recipient: d.rcpt, Address: d.r.To.String(), Domain: t.Domain, Path: d.path(), Policy: d.m.Policy,
 		Customer: d.m.Customer, Pool: t.Pool, Source: source, Peer: peer, Host: host, TLS: security, Reply: o.Reply, Attempt: d.attempts, Seconds: now.Sub(d.m.Accepted).Seconds(),
@@ -362,6 +363,7 @@ func (d *delivery) next(j shaping.Judgement, now time.Time) time.Time {
 }
 
 func (d *delivery) deferred(o egress.Outcome, j shaping.Judgement, t shaping.Traffic, now time.Time) {
+	d.counts(deferred, o.Reply, now)
 	next := d.next(j, now)
 	if j.Fate == shaping.Elsewhere && j.After == 0 && d.elsewhere() {
 		next = now
@@ -412,6 +414,7 @@ func (d *delivery) elsewhere() bool {
 
 // failed gives a recipient up and tells the sender, in one commit.
 func (d *delivery) failed(o egress.Outcome, category string, t shaping.Traffic, now time.Time, actions []shaping.Action) {
+	d.counts(failed, o.Reply, now)
 	source, peer, host, _ := d.where()
 	e := &ledger.Bounced{Time: now, ID: d.m.ID, Recipient: d.rcpt, Path: d.path(), Source: source, Peer: peer, Host: host, Reply: o.Reply,
 		Category: category, Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign, Customer: d.m.Customer}
