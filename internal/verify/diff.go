@@ -121,7 +121,7 @@ func (d *differ2) pair(a, b *scene) {
 		if fa[i].by != nil {
 			d.v.here = fa[i].by
 		}
-		for j := range fb {
+		for _, j := range o.against(i) {
 			if o.settled(i, j) {
 				continue
 			}
@@ -129,6 +129,10 @@ func (d *differ2) pair(a, b *scene) {
 			if !d.complete {
 				return
 			}
+		}
+		if i%256 == 255 && d.v.late() {
+			d.complete = false
+			return
 		}
 	}
 }
@@ -146,6 +150,8 @@ type order struct {
 	quiet bool  // nothing that conditions see has changed
 	place []int // of an old fate in the new list, -1 if it is not there or has changed
 	was   []int // of a new fate in the old list, likewise
+	all   []int // the new fates
+	ahead []int // those of them that have changed, or have come before one that they were behind
 }
 
 func newOrder(fa, fb []*fate, changed map[string]bool, quiet bool) *order {
@@ -161,7 +167,28 @@ func newOrder(fa, fb []*fate, changed map[string]bool, quiet bool) *order {
 			o.place[i], o.was[j] = j, i
 		}
 	}
+	o.all = make([]int, len(fb))
+	first := len(fa) // of the old places of those further down
+	for j := len(fb) - 1; j >= 0; j-- {
+		o.all[j] = j
+		if o.was[j] < 0 || o.was[j] > first {
+			o.ahead = append(o.ahead, j)
+		}
+		if o.was[j] >= 0 {
+			first = min(first, o.was[j])
+		}
+	}
+	slices.Reverse(o.ahead)
 	return o
+}
+
+// against gives the new fates that may not be settled for an old one: of a long list
+// that has kept its order, few.
+func (o *order) against(i int) []int {
+	if o.quiet && o.place[i] >= 0 {
+		return o.ahead
+	}
+	return o.all
 }
 
 // settled reports that no message can go from fate i to fate j, where nothing that
