@@ -135,10 +135,13 @@ func (emptyLedger) History(context.Context, smtp.ID) ([]ledger.Event, error) {
 }
 func (emptyLedger) ByMessageID(context.Context, string) ([]smtp.ID, error) { return nil, nil }
 func (emptyLedger) ByDKIM(context.Context, uint64) ([]smtp.ID, error)      { return nil, nil }
-func (emptyLedger) HandOffs(context.Context, ledger.HandOffQuery) ([]ledger.HandedOff, error) {
+func (emptyLedger) HandOffs(context.Context, ledger.HandOffQuery) ([]ledger.HandOff, error) {
 	return nil, nil
 }
 func (emptyLedger) SeenReport(context.Context, string) (bool, error) { return false, nil }
+func (emptyLedger) ReportsAbout(context.Context, smtp.ID, int) ([]ledger.Reported, error) {
+	return nil, nil
+}
 
 func printImpact(e *env, id string, im *ledger.Impact) error {
 	w := table(e)
