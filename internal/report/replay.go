@@ -84,9 +84,10 @@ func (c *trial) replayed(ctx context.Context, row *ledger.Accepted) (string, err
 	return c.crowd(ctx, row)
 }
 
-// stated reports a source address that the reporter states, and that is not ours.
+// stated reports a source address that the reporter states, or has written into the mail
+// as what it saw, and that is not ours.
 func (c *trial) stated() bool {
-	return c.v.SourceIP.IsValid() && c.r.Derived[message.DerivedSourceIP] == "" && !c.j.o.Sources(c.v.SourceIP)
+	return c.v.SourceIP.IsValid() && c.r.Derived[message.DerivedSourceIP] != "received" && !c.j.o.Sources(c.v.SourceIP)
 }
 
 // sentTo reports a message with a recipient in a domain.
