@@ -146,7 +146,7 @@ func TestVerdicts(t *testing.T) {
 		key   string
 	}{
 		{"a customer's, by its stamp", mail{lines: []string{"X-Postern-Stamp: " + good}, source: source, arrival: day.Add(time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeA, "stamp"},
-		{"by the return path alone", mail{profile: message.ProfileYahoo, mailFrom: stamp.ReturnPath(good, "bounce.esp.example").String(), source: elsewhere, arrival: day.Add(time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeA, "stamp"},
+		{"by the return path alone", mail{profile: message.ProfileYahoo, mailFrom: stamp.ReturnPath(good, "bounce.esp.example").String(), source: elsewhere, arrival: day.Add(time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeB, "stamp"},
 		{"by the bounce's own recipient", mail{source: elsewhere, arrival: day.Add(time.Hour)}, peer, stamp.ReturnPath(good, "bounce.esp.example"), report.Sent, report.GradeB, "stamp"},
 		{"forwarded: another source, a true stamp", mail{lines: []string{"Message-ID: <" + good + "@gw.esp.example>"}, source: elsewhere, arrival: day.Add(48 * time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeB, "stamp"},
 		{"late by 200 days", mail{lines: []string{"X-Postern-Stamp: " + good}, source: source, arrival: day.Add(time.Hour), date: day.Add(200 * 24 * time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeA, "stamp"},
