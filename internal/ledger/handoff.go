@@ -1,12 +1,17 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"postern.dev/postern/internal/smtp"
 )
@@ -90,38 +95,59 @@ func (l *Ledger) HandOffs(ctx context.Context, q HandOffQuery) ([]HandOff, error
 	if q.Limit == 0 {
 		q.Limit = 100
 	}
-	var out []HandOff
-	first, _ := slotOf(q.From)
-	last, _ := slotOf(q.To)
 	start := handOffStart(q.Source, q.Domain)
-	for slot := first; slot <= last && slot-first < maxSlots && len(out) < q.Limit; slot++ {
-		prefixes := [][]byte{binary.BigEndian.AppendUint32(start[:handOffPrefix:handOffPrefix], slot)}
-		if len(q.Subjects) > 0 {
-			prefixes = bySubject(prefixes[0], q.Subjects)
-		}
-		for _, p := range prefixes {
-			if err := l.handOffs(ctx, p, &q, &out); err != nil {
-				return nil, fmt.Errorf("look up hand-offs of %s: %w", q.Source, err)
-			}
-		}
+	it, err := l.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: start, UpperBound: after(start)})
+	if err != nil {
+		return nil, fmt.Errorf("look up hand-offs of %s: %w", q.Source, err)
+	}
+	out := q.walk(it, start)
+	if err := errors.Join(ctx.Err(), it.Error(), it.Close()); err != nil {
+		return nil, fmt.Errorf("look up hand-offs of %s: %w", q.Source, err)
 	}
 	return out, nil
 }
 
-func bySubject(slot []byte, subjects []uint64) (out [][]byte) {
-	for _, s := range subjects {
-		out = append(out, binary.BigEndian.AppendUint32(slot[:len(slot):len(slot)], uint32(s>>32)))
+// walk goes over the places where wanted hand-offs may stand, in the order of their keys.
+// What a seek finds tells which of the next places are empty.
+func (q *HandOffQuery) walk(it *pebble.Iterator, start []byte) (out []HandOff) {
+	places := q.places(start)
+	for n := 0; n < len(places) && len(out) < q.Limit; {
+		ok := it.SeekGE(places[n])
+		for ; ok && bytes.HasPrefix(it.Key(), places[n]) && len(out) < q.Limit; ok = it.Next() {
+			if h := readHandOff(it.Key(), it.Value()); !h.Time.Before(q.From) && h.Time.Before(q.To) {
+				out = append(out, h)
+			}
+		}
+		if !ok {
+			break
+		}
+		here := it.Key()
+		for n++; n < len(places) && bytes.Compare(places[n], here[:min(len(here), len(places[n]))]) < 0; n++ {
+		}
 	}
 	return out
 }
 
-func (l *Ledger) handOffs(ctx context.Context, prefix []byte, q *HandOffQuery, out *[]HandOff) error {
-	return l.scan(ctx, prefix, nil, nil, func(k, v []byte) (bool, error) {
-		if h := readHandOff(k, v); len(*out) < q.Limit && !h.Time.Before(q.From) && h.Time.Before(q.To) {
-			*out = append(*out, h)
+// places lists the beginnings of the keys that are wanted, in order.
+func (q *HandOffQuery) places(start []byte) (out [][]byte) {
+	halves := make([]uint32, 0, len(q.Subjects))
+	for _, s := range q.Subjects {
+		halves = append(halves, uint32(s>>32))
+	}
+	slices.Sort(halves)
+	halves = slices.Compact(halves)
+	first, _ := slotOf(q.From)
+	last, _ := slotOf(q.To)
+	for slot := first; slot <= last && slot-first < maxSlots; slot++ {
+		p := binary.BigEndian.AppendUint32(start[:handOffPrefix:handOffPrefix], slot)
+		if len(halves) == 0 {
+			out = append(out, p)
 		}
-		return len(*out) < q.Limit, nil
-	})
+		for _, h := range halves {
+			out = append(out, binary.BigEndian.AppendUint32(p[:len(p):len(p)], h))
+		}
+	}
+	return out
 }
 
 func readHandOff(k, v []byte) (h HandOff) {

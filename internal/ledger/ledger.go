@@ -32,9 +32,11 @@ type Options struct {
 // Ledger is the embedded store. Its methods may be called from any goroutine; Apply
 // and Flush from one at a time.
 type Ledger struct {
-	db  *pebble.DB
-	log *slog.Logger
-	now func() time.Time
+	db      *pebble.DB
+	dir     string
+	options *pebble.Options
+	log     *slog.Logger
+	now     func() time.Time
 
 	mu       sync.Mutex
 	position uint64
@@ -77,11 +79,12 @@ func Open(dir string, o Options) (*Ledger, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	db, err := pebble.Open(dir, store(&o))
+	po := store(&o)
+	db, err := pebble.Open(dir, po)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", dir, err)
 	}
-	l := &Ledger{db: db, log: o.Log, now: o.Now, moved: make(chan struct{})}
+	l := &Ledger{db: db, dir: dir, options: po, log: o.Log, now: o.Now, moved: make(chan struct{})}
 	v, closer, err := db.Get(metaPosition)
 	if err == nil {
 		l.position = binary.BigEndian.Uint64(v)
@@ -102,11 +105,15 @@ func Open(dir string, o Options) (*Ledger, error) {
 // are compressed well, and look-ups of one key ask a Bloom filter first, since most
 // reports are about mail that is not here.
 func store(o *Options) *pebble.Options {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
 	po := &pebble.Options{FS: o.FS, Logger: quiet{o.Log}, CacheSize: o.Cache, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest}
 	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionGood })
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
+	po.EnsureDefaults()
 	return po
 }
 
@@ -175,6 +182,9 @@ func (l *Ledger) Apply(pos uint64, events [][]byte) error {
 	l.mu.Unlock()
 	return nil
 }
+
+// Size gives the octets that the store takes on the disk.
+func (l *Ledger) Size() uint64 { return l.db.Metrics().DiskSpaceUsage() }
 
 // Flush makes everything applied durable and gives the position up to which it is.
 func (l *Ledger) Flush() (uint64, error) {
