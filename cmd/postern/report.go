@@ -130,8 +130,8 @@ type emptyLedger struct{}
 func (emptyLedger) Accepted(context.Context, smtp.ID) (*ledger.Accepted, error) {
 	return nil, ledger.ErrNotFound
 }
-func (emptyLedger) History(context.Context, smtp.ID) ([]ledger.Event, error) {
-	return nil, ledger.ErrNotFound
+func (emptyLedger) HandOffsOf(context.Context, smtp.ID, func(*ledger.HandedOff) bool) error {
+	return nil
 }
 func (emptyLedger) ByMessageID(context.Context, string) ([]smtp.ID, error) { return nil, nil }
 func (emptyLedger) ByDKIM(context.Context, uint64) ([]smtp.ID, error)      { return nil, nil }

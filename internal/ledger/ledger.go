@@ -112,6 +112,7 @@ func store(o *Options) *pebble.Options {
 	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionGood })
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		po.Levels[i].BlockSize = 16 << 10 // events of one time are much alike: a quarter less than with 4 KiB
 	}
 	po.EnsureDefaults()
 	return po

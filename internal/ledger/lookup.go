@@ -51,6 +51,24 @@ func (l *Ledger) Accepted(_ context.Context, id smtp.ID) (*Accepted, error) {
 	return row, nil
 }
 
+// HandOffsOf runs fn over the hand-offs of a message in order, until it gives false.
+func (l *Ledger) HandOffsOf(ctx context.Context, id smtp.ID, fn func(*HandedOff) bool) error {
+	err := l.scan(ctx, key(keyEvent, id[:]), nil, nil, func(_, v []byte) (bool, error) {
+		if Kind(v[0]) != KindHandedOff {
+			return true, nil
+		}
+		e, err := Decode(v)
+		if h, ok := e.(*HandedOff); ok {
+			return fn(h), err
+		}
+		return true, err
+	})
+	if err != nil {
+		return fmt.Errorf("hand-offs of %s: %w", id, err)
+	}
+	return nil
+}
+
 func (l *Ledger) ids(ctx context.Context, prefix []byte) ([]smtp.ID, error) {
 	var out []smtp.ID
 	err := l.scan(ctx, prefix, nil, nil, func(k, _ []byte) (bool, error) {

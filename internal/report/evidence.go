@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -103,8 +102,33 @@ func (c *trial) again(row *ledger.Accepted, why string) {
 	c.v.Reason = "somebody has sent a message of ours once more, or its marks on another: " + why
 }
 
-// pseudonym is what providers put in place of a recipient's local part.
-var pseudonym = regexp.MustCompile(`(?i)redacted|\b[0-9a-f]{32}\b`)
+// pseudonymous reports a text that has what providers put in place of a recipient's local
+// part: the word, or 32 hexadecimal digits by themselves.
+func pseudonymous(s string) bool {
+	const word = "redacted"
+	hex, run := 0, 0 // of the letters and digits that stand here
+	for i := 0; i <= len(s); i++ {
+		if i < len(s) && wordByte(s[i]) {
+			run++
+			if c := s[i]; c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' {
+				hex++
+			}
+			if s[i]|0x20 == 'd' && i+1 >= len(word) && strings.EqualFold(s[i+1-len(word):i+1], word) {
+				return true
+			}
+			continue
+		}
+		if run == 32 && hex == 32 {
+			return true
+		}
+		hex, run = 0, 0
+	}
+	return false
+}
+
+func wordByte(c byte) bool {
+	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || c == '_'
+}
 
 // redacted reports a report whose provider has changed the original's text: a word
 // for it, or the 32 hexadecimal digits that stand for a local part.
@@ -116,7 +140,7 @@ func (c *trial) redacted() bool {
 		return true
 	}
 	for _, f := range c.r.Original.Header {
-		if !strings.EqualFold(f.Name, "DKIM-Signature") && pseudonym.MatchString(f.Value) {
+		if !strings.EqualFold(f.Name, "DKIM-Signature") && pseudonymous(f.Value) {
 			return true
 		}
 	}
@@ -128,6 +152,7 @@ func (c *trial) byTrace(ctx context.Context) (bool, error) {
 	if c.r.Original == nil {
 		return false, nil
 	}
+	ours := 0
 	for _, rc := range c.hops {
 		if rc.By != c.j.o.Hostname {
 			continue
@@ -135,6 +160,9 @@ func (c *trial) byTrace(ctx context.Context) (bool, error) {
 		id, err := smtp.ParseID(rc.ID)
 		if err != nil {
 			continue
+		}
+		if ours++; ours > maxOfOurs {
+			break
 		}
 		row, err := c.j.o.Rows.Accepted(ctx, id)
 		if errors.Is(err, ledger.ErrNotFound) {
@@ -183,11 +211,21 @@ func (c *trial) byMessageID(ctx context.Context) (bool, error) {
 	return c.among(ctx, ids, "message-id", mid)
 }
 
+// Bounds on the work that one report may make.
+const (
+	maxSignatures = 16 // of the returned mail that are looked up
+	maxOfOurs     = 16 // trace fields that name us
+	maxSharing    = 64 // messages that share a Message-ID or a signature
+)
+
 func (c *trial) bySignature(ctx context.Context) (bool, error) {
 	if c.r.Original == nil {
 		return false, nil
 	}
-	for _, v := range message.All(c.r.Original.Header, "DKIM-Signature") {
+	for n, v := range message.All(c.r.Original.Header, "DKIM-Signature") {
+		if n == maxSignatures {
+			break
+		}
 		for tag := range strings.SplitSeq(v, ";") {
 			b, ok := strings.CutPrefix(strings.TrimSpace(tag), "b=")
 			if !ok {
@@ -209,6 +247,10 @@ func (c *trial) bySignature(ctx context.Context) (bool, error) {
 // customers share proves nothing for the stranger's one: a customer's row wins only
 // if it is the only one.
 func (c *trial) among(ctx context.Context, ids []smtp.ID, name, value string) (bool, error) {
+	if len(ids) > maxSharing {
+		c.key(name, value+", of very many", false)
+		return false, nil
+	}
 	var rows []*ledger.Accepted
 	for _, id := range ids {
 		row, err := c.j.o.Rows.Accepted(ctx, id)

@@ -20,7 +20,8 @@ import (
 // Rows reads messages of the ledger.
 type Rows interface {
 	Accepted(ctx context.Context, id smtp.ID) (*ledger.Accepted, error)
-	History(ctx context.Context, id smtp.ID) ([]ledger.Event, error)
+	// HandOffsOf runs fn over the hand-offs of a message until it gives false.
+	HandOffsOf(ctx context.Context, id smtp.ID, fn func(*ledger.HandedOff) bool) error
 }
 
 // Index finds messages by what a report shows of them.
@@ -366,19 +367,15 @@ func filterName(s string) string {
 
 // emitted reports whether the message was handed off, to anybody but an inside host.
 func (c *trial) emitted(ctx context.Context, row *ledger.Accepted) (bool, error) {
-	events, err := c.j.o.Rows.History(ctx, row.ID)
-	if err != nil {
-		return false, err
-	}
-	for _, e := range events {
-		h, ok := e.(*ledger.HandedOff)
-		if !ok || h.Recipient < len(row.Decisions) && (row.Decisions[h.Recipient].Inside != "" || c.j.o.Sink(row.Decisions[h.Recipient].Recipient)) {
-			continue
+	emitted := false
+	err := c.j.o.Rows.HandOffsOf(ctx, row.ID, func(h *ledger.HandedOff) bool {
+		if h.Recipient < len(row.Decisions) && (row.Decisions[h.Recipient].Inside != "" || c.j.o.Sink(row.Decisions[h.Recipient].Recipient)) {
+			return true
 		}
-		c.v.Source = h.Source
-		return true, nil
-	}
-	return false, nil
+		c.v.Source, emitted = h.Source, true
+		return false
+	})
+	return emitted, err
 }
 
 // unknown decides when no key leads anywhere.

@@ -32,16 +32,22 @@ func (c *trial) subject() (string, bool) {
 		return "", false
 	}
 	s := c.r.Original.Get("Subject")
-	return s, s != "" && !pseudonym.MatchString(s) && !strings.Contains(s, "=?")
+	return s, s != "" && (len(s) > maxSubject || !pseudonymous(s) && !strings.Contains(s, "=?"))
 }
 
 // maxPrefixes is how many words a list or a filter may have put before a subject:
 // "[list] ", "Fwd: ", "***SPAM*** ".
 const maxPrefixes = 5
 
+// maxSubject is the length of a subject above which it is taken as it stands.
+const maxSubject = 4 << 10
+
 // spellings gives a subject and what is left of it without its first words.
 func spellings(s string) []string {
 	out := []string{s}
+	if len(s) > maxSubject {
+		return out
+	}
 	for range maxPrefixes {
 		_, rest, more := strings.Cut(s, " ")
 		if !more {
@@ -110,18 +116,13 @@ func (c *trial) stale(ctx context.Context, row *ledger.Accepted) (string, error)
 	if !c.ours() && (c.way == direct || !c.stated()) || c.r.Derived[message.DerivedArrival] != "" || c.v.Arrived.IsZero() || c.v.Arrived.Before(row.Time.Add(c.j.o.Forwarded)) {
 		return "", nil
 	}
-	events, err := c.j.o.Rows.History(ctx, row.ID)
-	if err != nil {
-		return "", err
-	}
 	var last time.Time
-	for _, e := range events {
-		if h, ok := e.(*ledger.HandedOff); ok && h.Time.After(last) {
-			last = h.Time
-		}
-	}
-	if last.IsZero() || c.v.Arrived.Before(last.Add(c.j.o.Forwarded)) {
-		return "", nil
+	err := c.j.o.Rows.HandOffsOf(ctx, row.ID, func(h *ledger.HandedOff) bool {
+		last = h.Time
+		return c.v.Arrived.After(last.Add(c.j.o.Forwarded)) // until one is near
+	})
+	if err != nil || last.IsZero() || !c.v.Arrived.After(last.Add(c.j.o.Forwarded)) {
+		return "", err
 	}
 	return fmt.Sprintf("it arrived from %s %d days after we had handed it over", c.v.SourceIP, int(c.v.Arrived.Sub(last).Hours()/24)), nil
 }
