@@ -19,6 +19,7 @@ internal/message: internal/smtp
 internal/stamp: internal/smtp
 internal/policy: internal/smtp internal/ahocorasick
 internal/bounce: internal/ahocorasick
+internal/history:
 internal/policy/policytest: internal/policy
 internal/mailauth: internal/smtp internal/message
 internal/verify/sat:
@@ -46,7 +47,7 @@ cmd/postern: *
 `
 
 // pure packages take readers and values: no files, sockets, clock, log or process.
-var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/smtp", "internal/message", "internal/stamp", "internal/policy", "internal/dkim",
+var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/history", "internal/smtp", "internal/message", "internal/stamp", "internal/policy", "internal/dkim",
 	"internal/verify", "internal/verify/sat", "internal/verify/lang"}
 
 // dirty is what a pure package may not import itself. smtp is given connections and
