@@ -30,6 +30,7 @@ internal/spool/faultfs: internal/spool
 internal/ledger: internal/smtp internal/policy
 internal/suppress: internal/smtp internal/policy
 internal/journal: internal/smtp internal/bounce internal/ledger
+internal/watch: internal/history internal/smtp internal/ledger
 internal/dkim:
 internal/config: internal/dkim internal/smtp internal/policy internal/verify internal/shaping internal/bounce
 internal/proof: internal/smtp internal/policy internal/verify internal/config

@@ -12,7 +12,6 @@ import (
 // accounting files); without one the default columns are assumed.
 type columns struct {
 	line string
-	at   map[string]int
 	want []int // of Options.Fields
 
 	kind, logged, queued, orig, rcpt, status, diag, dsnMta, srcMta, source, peer, size, job, env, mid, subject int

@@ -204,14 +204,14 @@ func (p *Parser) harakaOutbound(uuid []byte, at time.Time, b []byte) {
 		p.counts.Orphans++
 		u = p.started(q, at)
 	}
-	any := false
+	named := false
 	for _, to := range u.Rcpts {
 		if len(dom) == 0 || domain(to) == string(dom) {
-			r.Recipient, any = to, true
+			r.Recipient, named = to, true
 			p.record(u, r)
 		}
 	}
-	if !any {
+	if !named {
 		r.Recipient = "@" + text(dom)
 		p.record(u, r)
 	}

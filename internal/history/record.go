@@ -176,7 +176,7 @@ func (p *Parser) Head() string { return p.columns.line }
 
 // SetHead takes up what Head gave.
 func (p *Parser) SetHead(s string) {
-	if s != "" && p.o.Format == PowerMTA {
+	if s != "" && p.o.Format == PowerMTA && s != p.columns.line {
 		p.columns.set([]byte(s), p.o.Fields)
 	}
 }
