@@ -49,6 +49,10 @@ type Options struct {
 	Hostname  string
 	Sources   func(netip.Addr) bool // reports our own sending addresses, used by nobody else
 	Providers []Provider
+	// Of mail that other servers sent, whose logs fill the ledger: which watch belongs to a
+	// host of that name, and its rows by queue id. Nil where nothing is watched.
+	Hosts     map[string]string
+	Watched   Watched
 	Since     time.Time     // the ledger covers hand-offs from here on
 	Skew      time.Duration // of clocks; 15 minutes where zero
 	Forwarded time.Duration // how long after a hand-off a complaint's arrival date may lie; 5 days where zero
@@ -74,6 +78,8 @@ type Input struct {
 	Auth mailauth.Results
 	Peer netip.Addr // that delivered it; the zero Addr for a file
 	To   smtp.Path  // envelope recipient: a bounce's names its stamp
+	// Provider is for whom the way vouches by which the report came in, "" for nobody.
+	Provider string
 }
 
 // trial is one report under judgement.
@@ -104,7 +110,7 @@ func (j *Judge) Judge(ctx context.Context, in Input) (*Verdict, error) {
 		v.Kind, v.Reason = Duplicate, "this report has been judged before"
 		return v, nil
 	}
-	for _, step := range []func(context.Context) (bool, error){c.byStamp, c.byTrace, c.byMessageID, c.bySignature, c.byHandOff} {
+	for _, step := range []func(context.Context) (bool, error){c.byStamp, c.byTrace, c.byQueue, c.byMessageID, c.bySignature, c.byHandOff} {
 		done, err := step(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("judge report: %w", err)
@@ -129,6 +135,10 @@ func (c *trial) identity() string {
 // authenticate settles whether the reporter is who he says: a provider that the
 // operator has named.
 func (c *trial) authenticate() {
+	if c.in.Provider != "" {
+		c.v.Provider, c.v.Authenticated = c.in.Provider, true
+		return
+	}
 	for _, p := range c.j.o.Providers {
 		for _, d := range c.in.Auth.Vouchers() {
 			for _, own := range p.Domains {
@@ -204,7 +214,7 @@ func (c *trial) refusals() {
 // parent was.
 func (c *trial) conclude(ctx context.Context, row *ledger.Accepted, grade Grade) error {
 	c.about(row)
-	c.v.Grade = grade
+	c.v.Grade = watchedGrade(row, grade)
 	switch row.Origin {
 	case "customer", "self":
 		c.v.Kind = Sent
@@ -230,6 +240,9 @@ func (c *trial) conclude(ctx context.Context, row *ledger.Accepted, grade Grade)
 }
 
 func nameOf(row *ledger.Accepted) string {
+	if row.Watch != "" && row.Customer == "" && row.Origin == "customer" {
+		return "a customer of " + row.Watch
+	}
 	if row.Customer != "" {
 		return "customer " + row.Customer
 	}
