@@ -15,7 +15,7 @@ const module = "postern.dev/postern/"
 const lattice = `
 internal/ahocorasick:
 internal/smtp:
-internal/message: internal/smtp
+internal/message: internal/smtp internal/ahocorasick
 internal/stamp: internal/smtp
 internal/policy: internal/smtp internal/ahocorasick
 internal/bounce: internal/ahocorasick

@@ -17,7 +17,7 @@ func (r *Report) derive(subject string) {
 		return
 	}
 	trace := r.hops()
-	if !r.SourceIP.IsValid() && r.Format != FormatDSN {
+	if !r.SourceIP.IsValid() && !r.Format.Bounce() {
 		r.deriveSource(trace)
 	}
 	if r.OriginalFrom == "" && Get(r.Fields, "Original-Mail-From") == "" {

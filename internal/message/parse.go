@@ -26,19 +26,27 @@ const maxSearched = 200
 func ParseReport(msg []byte) (*Report, error) {
 	root := Open(withoutMbox(msg), Limits{})
 	s := find(root)
-	if s.format == "" {
-		return nil, ErrNotReport
+	r := s.read()
+	if r == nil {
+		s.outer = root
+		if r = readFreeForm(root); r == nil {
+			return nil, ErrNotReport
+		}
 	}
 	h := s.outer.Header
-	r := &Report{
-		Format:    s.format,
-		From:      Address(h.Get("From")),
-		MessageID: trimID(h.Get("Message-ID")),
-		Date:      Date(h.Get("Date")),
-		Incidents: 1,
-		Header:    h.Fields,
-		Derived:   map[string]string{},
+	r.From, r.MessageID, r.Date, r.Header, r.Incidents = Address(h.Get("From")), trimID(h.Get("Message-ID")), Date(h.Get("Date")), h.Fields, max(r.Incidents, 1)
+	if !r.Format.Answer() {
+		r.derive(h.Get("Subject"))
 	}
+	return r, nil
+}
+
+// read reads a report by its parts; nil where it has none, or they tell nothing.
+func (s *shape) read() *Report {
+	if s.format == "" {
+		return nil
+	}
+	r := &Report{Format: s.format, Derived: map[string]string{}}
 	if s.original != nil {
 		r.Original = readOriginal(s.original)
 	}
@@ -47,11 +55,11 @@ func ParseReport(msg []byte) (*Report, error) {
 		r.readFeedback(s.reports)
 	case FormatDSN:
 		r.readStatus(s.reports)
+		r.supplement(s.outer)
 	case FormatJMRP:
 		r.FeedbackType = "abuse"
 	}
-	r.derive(h.Get("Subject"))
-	return r, nil
+	return r
 }
 
 func trimID(s string) string { return strings.Trim(s, "<> \t") }

@@ -97,6 +97,10 @@ func TestNotReports(t *testing.T) {
 		"forwarded mail":      "From: a@b.example\nSubject: Fwd: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nFrom: c@d.example\n\nhello\n--b--\n",
 		"read receipt":        "From: a@b.example\nContent-Type: multipart/report; report-type=disposition-notification; boundary=b\n\n--b\n\nread\n--b\nContent-Type: message/disposition-notification\n\nFinal-Recipient: rfc822;a@b.example\n--b--\n",
 		"jmrp without a mail": "From: staff@hotmail.example\nSubject: complaint about message from 192.0.2.1\n\nsorry\n",
+		"about a bounce":      "From: A <a@b.example>\nSubject: Re: Undelivered Mail Returned to Sender\n\nI have this bounce:\n\n<c@d.example>: 550 5.1.1 no such user\n",
+		"system mail":         "From: root@b.example\nAuto-Submitted: auto-generated\nSubject: cron\n\n/bin/x: error 550 in line 4, mail root@b.example\n",
+		"newsletter":          "From: News <news@b.example>\nPrecedence: bulk\nSubject: Ten reasons why mail bounces\n\nRead more at https://b.example/\n",
+		"bounce of nobody":    "Return-Path: <>\nFrom: mailer-daemon@b.example\nSubject: failure notice\n\nSomething failed. Nobody knows what.\n",
 		"quotes a report":     "From: a@b.example\nContent-Type: text/plain\n\nFeedback-Type: abuse\nVersion: 1\n",
 	} {
 		if r, err := message.ParseReport([]byte(msg)); !errors.Is(err, message.ErrNotReport) || r != nil {

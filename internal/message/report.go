@@ -14,7 +14,17 @@ const (
 	FormatARF  Format = "arf"  // multipart/report; report-type=feedback-report (RFC 5965 and drafts)
 	FormatJMRP Format = "jmrp" // Microsoft's multipart/mixed with one message/rfc822
 	FormatDSN  Format = "dsn"  // RFC 3464
+
+	FormatBounce    Format = "bounce"     // a bounce in words alone
+	FormatAutoReply Format = "auto-reply" // of somebody who is away (RFC 3834), and of the like: no report
+	FormatChallenge Format = "challenge"  // a filter asks the author to confirm his mail: no report
 )
+
+// Bounce reports a format that tells what became of mail to recipients.
+func (f Format) Bounce() bool { return f == FormatDSN || f == FormatBounce }
+
+// Answer reports a format that is no report: a machine's answer to mail that arrived.
+func (f Format) Answer() bool { return f == FormatAutoReply || f == FormatChallenge }
 
 // Report is a complaint or a bounce as read, before any judgement. A field is empty
 // where neither the report nor the returned original has it.
@@ -50,6 +60,8 @@ const (
 	DerivedOriginalTo   = "original-rcpt-to"
 	DerivedStatus       = "status"
 	DerivedAction       = "action"
+	DerivedRecipient    = "final-recipient"
+	DerivedDiagnostic   = "diagnostic-code"
 )
 
 // Field is a header field: the name as spelt, the value unfolded and trimmed.
@@ -92,4 +104,13 @@ type DSNRecipient struct {
 	Status     string // "5.1.1"
 	RemoteMTA  string
 	Diagnostic string
+}
+
+// Address gives whom a group is about: the address that was tried last, else the one
+// that the author gave, where the first is no mailbox (a file, a program).
+func (d *DSNRecipient) Address() string {
+	if !mailbox(d.Final) && mailbox(d.Original) {
+		return d.Original
+	}
+	return d.Final
 }
