@@ -1,8 +1,11 @@
 package message
 
 import (
+	"bytes"
 	"slices"
 	"strings"
+
+	"postern.dev/postern/internal/message/xarf"
 )
 
 // readFreeForm reads a mail that is no report by its parts and may be one by its words:
@@ -12,6 +15,12 @@ import (
 // where it is none of these.
 func readFreeForm(root *Part) *Report {
 	w := readWords(root, true)
+	if len(w.text) >= maxProse && jsonIn(w.text) != "" && !strings.HasPrefix(root.Type, "multipart/") {
+		w.text = root.text(xarf.MaxSize)
+	}
+	if r := readDocument(w.text); r != nil {
+		return r
+	}
 	w.text = unquoted(w.text)
 	if r := readFields(w.text, &root.Header); r != nil {
 		return r
@@ -42,6 +51,34 @@ func readFreeForm(root *Part) *Report {
 		return nil
 	}
 	return r
+}
+
+// bareDocument reads a report in JSON that has no mail around it.
+func bareDocument(doc []byte) *Report {
+	doc = bytes.TrimLeft(doc, " \t\r\n")
+	if len(doc) == 0 || doc[0] != '{' || len(doc) > xarf.MaxSize {
+		return nil
+	}
+	r := readDocument(string(doc))
+	if r != nil {
+		r.Incidents = max(r.Incidents, 1)
+		r.derive("")
+	}
+	return r
+}
+
+// readDocument reads a report that is a document, or labels and values; nil where the
+// text is none.
+func readDocument(text string) *Report {
+	if doc := jsonIn(text); doc != "" {
+		if x := parseXARF([]byte(doc)); x != nil {
+			return fromXARF(x)
+		}
+		if r := readSES(doc); r != nil {
+			return r
+		}
+	}
+	return readFailureWords(text)
 }
 
 // answers names who answers: the recipient of the mail that is answered, as a rule.

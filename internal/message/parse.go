@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"postern.dev/postern/internal/message/xarf"
 )
 
 // ErrNotReport tells that a mail is neither a complaint nor a bounce in any shape
@@ -20,10 +22,15 @@ const maxSearched = 200
 
 // ParseReport reads a complaint or a bounce in whatever shape it comes: ARF (RFC 5965)
 // and its drafts, Microsoft's multipart/mixed, DSN (RFC 3464) with the types of RFC
-// 6533, also where somebody has forwarded it as an attachment. Values that the report
+// 6533, XARF, the JSON of Amazon SES, and bounces that are words alone, also where somebody
+// has forwarded it as an attachment. Answers of people who are away and challenges of
+// filters come with a Format of their own. Values that the report
 // does not state are derived from the returned original; Derived tells from where. The
 // error is nil or ErrNotReport.
 func ParseReport(msg []byte) (*Report, error) {
+	if r := bareDocument(msg); r != nil {
+		return r, nil
+	}
 	root := Open(withoutMbox(msg), Limits{})
 	s := find(root)
 	r := s.read()
@@ -58,6 +65,8 @@ func (s *shape) read() *Report {
 		r.supplement(s.outer)
 	case FormatJMRP:
 		r.FeedbackType = "abuse"
+	case FormatXARF:
+		return fromXARF(s.xarf)
 	}
 	return r
 }
@@ -70,6 +79,7 @@ type shape struct {
 	outer    *Part   // the message that is the report
 	reports  []*Part // its machine-readable parts: one, as a rule
 	original *Part   // what it returns
+	xarf     *xarf.Report
 }
 
 // find looks for a report from the outside in, so that a report about a report is not
@@ -79,6 +89,9 @@ func find(root *Part) shape {
 	queue := []step{{root, root}}
 	for n := 0; n < len(queue) && n < maxSearched; n++ {
 		p, outer := queue[n].part, queue[n].outer
+		if x := readXARF(p); x != nil {
+			return shape{format: FormatXARF, outer: outer, xarf: x}
+		}
 		if f := formatOf(p); f != "" {
 			return shape{format: f, outer: outer, reports: []*Part{p}}
 		}
@@ -126,6 +139,11 @@ func among(p, outer *Part) shape {
 	for _, sub := range subs {
 		if s.original == nil && returned(sub) {
 			s.original = sub
+		}
+	}
+	for i := 0; i < len(subs) && (s.format == "" || s.format == FormatARF); i++ {
+		if x := readXARF(subs[i]); x != nil {
+			return shape{format: FormatXARF, outer: outer, xarf: x}
 		}
 	}
 	if s.format == "" && s.original != nil {
@@ -257,12 +275,18 @@ func (r *Report) feedbackField(name, value string) {
 		once(&r.ReportingMTA, afterType(value))
 	case "reported-domain":
 		r.Reported = append(r.Reported, strings.ToLower(value))
+	case "reported-uri":
+		if len(r.ReportedURI) < maxAddresses {
+			r.ReportedURI = append(r.ReportedURI, value)
+		}
 	case "authentication-results":
 		r.AuthResults = append(r.AuthResults, value)
 	case "incidents":
 		if n, err := strconv.Atoi(value); err == nil && n > 0 {
 			r.Incidents = n
 		}
+	default:
+		r.authField(name, value)
 	}
 }
 

@@ -38,6 +38,9 @@ func mentioned(line string) mention {
 	if m := leading(s); m.how != namesNone {
 		return m
 	}
+	if m := converted(s); m.how != namesNone {
+		return m
+	}
 	if m := labelled(s); m.how != namesNone {
 		return m
 	}
@@ -53,6 +56,21 @@ func generated(s string) mention {
 				return mention{how: namesLine, address: a, above: true}
 			}
 		}
+	}
+	return mention{}
+}
+
+// converted reads an address as X.400 systems hand it on: "c=xx;p=y;SMTP=a@b.example on".
+func converted(s string) mention {
+	i := strings.Index(s, "SMTP=")
+	if i < 0 {
+		i = strings.Index(s, "smtp=")
+	}
+	if i < 0 {
+		return mention{}
+	}
+	if a, _, rest := addressAt(s[i+5:]); a != "" {
+		return mention{how: namesLine, address: a, rest: strings.TrimSpace(rest)}
 	}
 	return mention{}
 }
@@ -283,7 +301,7 @@ func addressBegin(s string, at int) int {
 func introduces(before string) bool {
 	i := strings.LastIndexAny(before, " \t")
 	switch before[i+1:] {
-	case "to", "recipient", "recipients", "user", "mailbox", "for", "address", "account", "alias", "addresses", "an", "destinatario", "destinataire", "a", "\u00e0", "empf\u00e4nger", "adresse", "reach", "member":
+	case "to", "recipient", "recipients", "user", "mailbox", "for", "address", "account", "alias", "addresses", "an", "destinatario", "destinataire", "a", "\u00e0", "empf\u00e4nger", "adresse", "reach", "member", "list":
 		return true
 	}
 	return false

@@ -16,6 +16,8 @@ const (
 	FormatDSN  Format = "dsn"  // RFC 3464
 
 	FormatBounce    Format = "bounce"     // a bounce in words alone
+	FormatComplaint Format = "complaint"  // in the JSON of a provider
+	FormatXARF      Format = "xarf"       // XARF 3 and 4: JSON
 	FormatAutoReply Format = "auto-reply" // of somebody who is away (RFC 3834), and of the like: no report
 	FormatChallenge Format = "challenge"  // a filter asks the author to confirm his mail: no report
 )
@@ -43,6 +45,8 @@ type Report struct {
 	OriginalEnv  string     // Original-Envelope-Id
 	ReportingMTA string
 	Reported     []string          // Reported-Domain
+	ReportedURI  []string          `json:",omitempty"` // Reported-URI
+	AuthFailure  *AuthFailure      `json:",omitempty"` // of FeedbackType "auth-failure"
 	AuthResults  []string          // Authentication-Results of the report part
 	Incidents    int               // 1 where not given
 	Fields       []Field           // all fields of the report part, in order
@@ -62,12 +66,28 @@ const (
 	DerivedAction       = "action"
 	DerivedRecipient    = "final-recipient"
 	DerivedDiagnostic   = "diagnostic-code"
+	DerivedFeedbackType = "feedback-type"
 )
 
 // Field is a header field: the name as spelt, the value unfolded and trimmed.
 type Field struct {
 	Name  string
 	Value string
+}
+
+// AuthFailure is what a report on failed authentication tells beside the rest (RFC 6591,
+// section 3.2, and RFC 7489, section 7.3).
+type AuthFailure struct {
+	Failure           string // Auth-Failure: "adsp", "bodyhash", "revoked", "signature", "spf", "dmarc"
+	DeliveryResult    string
+	DKIMDomain        string
+	DKIMIdentity      string
+	DKIMSelector      string
+	DKIMSelectorDNS   string
+	DKIMHeader        []byte // canonicalised, decoded
+	DKIMBody          []byte
+	SPFDNS            []string
+	IdentityAlignment string // "none", "spf", "dkim", ...
 }
 
 // Original is the returned mail, or its header.
