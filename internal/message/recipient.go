@@ -22,9 +22,12 @@ type mention struct {
 	more     []string
 }
 
+// maxLine bounds what is read of a line.
+const maxLine = 1000
+
 // mentioned reads a line.
 func mentioned(line string) mention {
-	s := strings.TrimSpace(line)
+	s := strings.TrimSpace(line[:min(len(line), maxLine)])
 	if s == "" || strings.IndexByte(s, '@') < 0 {
 		return mention{}
 	}
