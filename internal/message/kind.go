@@ -28,7 +28,7 @@ func kindOf(h *Header, w words, prose string) machineKind {
 	switch {
 	case failed:
 		return maybeBounce
-	case answers(h) || inSubject&saidAway != 0 && inSubject&saidFailed == 0 && !daemon:
+	case answers(h) || inSubject&saidAway != 0 && (inSubject&saidFailed == 0 || heard(subject[:min(len(subject), 24)])&saidAway != 0) && !daemon:
 		return autoReply
 	case (inSubject|inText)&saidChallenge != 0 && !daemon && replyAt(prose) < 0:
 		return challenge

@@ -60,6 +60,9 @@ func (s *shape) read() *Report {
 	switch s.format {
 	case FormatARF:
 		r.readFeedback(s.reports)
+		if r.Original == nil {
+			r.findOriginal(s.outer)
+		}
 	case FormatDSN:
 		r.readStatus(s.reports)
 		r.supplement(s.outer)

@@ -77,7 +77,7 @@ func generic(status string) bool {
 }
 
 // refine takes the status code that a reply gives in place of a group's own, where that
-// says nothing more than the class (x.0.0), or that a host gave up (x.4.7), or is what
+// says nothing more than the class (x.0.0) or the subject (x.y.0), or that a host gave up (x.4.7), or is what
 // sendmail writes whatever the reply to RCPT was (5.1.1): the host that refused knows
 // why.
 func refine(own, diagnostic string) (status string, changed bool) {
@@ -93,7 +93,7 @@ func refine(own, diagnostic string) (status string, changed bool) {
 		return said, true
 	case generic(said) || expired(said):
 		return own, false
-	case generic(own) || expired(own):
+	case generic(own) || expired(own), strings.HasSuffix(own, ".0") && strings.HasPrefix(said, own[:len(own)-1]):
 		return said, true
 	case own == "5.1.1" && said[0] == '5' && replyAt(diagnostic) == 0 && strings.HasPrefix(strings.TrimLeft(diagnostic[3:], " -"), said):
 		return said, true

@@ -6,7 +6,7 @@ import "strings"
 // where it names none, the receiver's words where it gives none, and the status code
 // that the receiver gave where the group's says nothing.
 func (r *Report) supplement(outer *Part) {
-	lacking := len(r.Recipients) == 0
+	lacking := len(r.Recipients) == 0 || r.Original == nil
 	for i := range r.Recipients {
 		d := &r.Recipients[i]
 		lacking = lacking || !wordy(d.Diagnostic) || d.Final == "" && d.Original == "" || !mailbox(d.Final) && !mailbox(d.Original)
@@ -35,13 +35,7 @@ func (r *Report) settle() {
 
 // supplementFrom takes from the words what the groups lack.
 func (r *Report) supplementFrom(outer *Part) {
-	w := readWords(outer, false)
-	text, inline := cutOriginal(w.text)
-	if r.Original == nil {
-		if r.Original = w.original; inline != nil {
-			r.Original = inline
-		}
-	}
+	text := r.findOriginal(outer)
 	p := readProse(text, &outer.Header, r.Original)
 	if len(r.Recipients) == 0 {
 		if len(p.recipients) > 0 {
@@ -50,6 +44,19 @@ func (r *Report) supplementFrom(outer *Part) {
 		return
 	}
 	r.fill(p)
+}
+
+// findOriginal gives what a report says in words, and takes what is returned in or beside
+// them where no part of its own holds it.
+func (r *Report) findOriginal(outer *Part) string {
+	w := readWords(outer, false)
+	text, inline := cutOriginal(w.text)
+	if r.Original == nil {
+		if r.Original = w.original; inline != nil {
+			r.Original = inline
+		}
+	}
+	return text
 }
 
 // fill takes from the words what groups lack.
