@@ -14,6 +14,9 @@ import (
 // of lines and behind labels, the words of SMTP, the mail that is returned below. nil
 // where it is none of these.
 func readFreeForm(root *Part) *Report {
+	if r := readOptOut(root); r != nil {
+		return r
+	}
 	w := readWords(root, true)
 	if len(w.text) >= maxProse && jsonIn(w.text) != "" && !strings.HasPrefix(root.Type, "multipart/") {
 		w.text = root.text(xarf.MaxSize)
@@ -50,6 +53,17 @@ func readFreeForm(root *Part) *Report {
 	default:
 		return nil
 	}
+	return r
+}
+
+// readOptOut reads the mail that Apple's mail program sends for somebody who wants no more
+// of a list, with a field of its own; nil where it is none.
+func readOptOut(root *Part) *Report {
+	if !strings.EqualFold(firstWord(root.Header.Get("X-Apple-Unsubscribe")), "true") {
+		return nil
+	}
+	r := &Report{Format: FormatComplaint, FeedbackType: "opt-out", Derived: map[string]string{DerivedFeedbackType: "x-apple-unsubscribe"}, Arrival: Date(root.Header.Get("Date"))}
+	r.answers(root)
 	return r
 }
 
