@@ -16,12 +16,12 @@ import (
 // sisimai says which of our categories its reasons may mean. They are cut otherwise than
 // ours: "filtered" is whatever a receiver refuses behind RCPT, "mailererror" the failure
 // of a program that delivers, "notaccept" a host that takes no mail at all; a name that
-// does not resolve is "networkerror", a connection refused is "blocked", an "inactive
+// does not resolve is "networkerror", a connection refused or reset is "blocked", an "inactive
 // email address" is "userunknown".
 var sisimai = map[string][]bounce.Category{
 	"authfailure":     {bounce.Authentication},
 	"badreputation":   {bounce.Blocklisted, bounce.RateLimited},
-	"blocked":         {bounce.Blocklisted, bounce.Authentication, bounce.RateLimited, bounce.Policy, bounce.Protocol, bounce.NoAnswer},
+	"blocked":         {bounce.Blocklisted, bounce.Authentication, bounce.RateLimited, bounce.Policy, bounce.Protocol, bounce.NoAnswer, bounce.Connection},
 	"contenterror":    {bounce.Content},
 	"expired":         {bounce.Expired, bounce.NoAnswer, bounce.Connection, bounce.Routing},
 	"failedstarttls":  {bounce.TLS},

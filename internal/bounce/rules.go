@@ -8,6 +8,7 @@ type rule struct {
 	class byte   // '4' or '5': of such replies only
 	from  string // of this provider only
 	code  string // of replies with this subject and detail only, "4.1"
+	bare  bool   // only where no receiver has replied: the words are those of the host that reports
 }
 
 // rules lists them, the ones that go before the others first. What is about the mail as
@@ -15,7 +16,7 @@ type rule struct {
 // recipient, since many a refusal for a bad name is worded around "recipient rejected".
 func rules() []rule {
 	var out []rule
-	for _, part := range [][]rule{ours(), sending(), senders(), messages(), recipients(), transport(), vague()} {
+	for _, part := range [][]rule{ours(), precise(), sending(), senders(), messages(), recipients(), transport(), vague()} {
 		out = append(out, part...)
 	}
 	return out
@@ -72,6 +73,32 @@ func ours() []rule {
 		all(InvalidSender, "sender address rejected", "sender verif", "verify sender", "verify the sender"),
 		all(BadMailbox, "user unknown", "addressee unknown", "no such user", "user does not exist", "user doesn t exist"),
 		[]rule{{is: BadMailbox, when: "recipient address rejected access denied", code: "4.1", class: '5'}},
+	)
+}
+
+// precise are phrases of several words that say more than the words in them, which other
+// rules would take otherwise.
+func precise() []rule {
+	return join(
+		all(Blocklisted, "bad sender ip", "invalid ip for sending", "sender ip address", "no access from mail server", "not currently accepting mail from your ip", "listed as abusive", "zombied spam ips", "spams from your ip",
+			"currently sending spam see", "you are sending spam", "smtp server of your isp", "go away$"),
+		all(Authentication, "mismatches client ip", "cannot resolve your address", "unverifyable sending ips", "unresolvable relay host", "confirm this mail server", "server requires confirmation", "authentication credentials", "authentication failure", "authentication turned on", "verification failure$"),
+		all(InvalidSender, "badsendermx", "sendernoa", "expired email address & backscatter", "backscatter protection", "emetteur invalide", "émetteur invalide", "fully qualified email address", "outgoing mail suspension", "not a registered gateway user", "unroutable sender", "unrouteable sender"),
+		all(MailboxFull, "exceeding receiving limits", "destinataire pleine", "mail file size exceeds & mail delivery", "mailbox would exceed", "space has been used up", "too much mail data", "too many messages on the server"),
+		all(RateLimited, "max emails per hour", "daily message quota", "maximum sending rate", "too many errors from your ip", "too many smtp sessions", "trop de connexions", "numerous attempts to deliver this message"),
+		all(Policy, "non member to a members only", "closed mailing list", "not subscribed to this group", "without solving a captcha", "message given low priority", "messages with multiple addresses", "blocked by the recipient"),
+		all(InactiveMailbox, "recipient suspend the service", "not an active address"),
+		all(Spam, "blacklisted url", "no spam please", "blocked by spamassassin", "unacceptable content", "bulk advertising", "banned content", "recurrent pattern detection", "mass mailer", "antispam checks"),
+		all(Relaying, "as a relay", "non local e mail address", "allowed to relay", "configured to relay"),
+		all(Routing, "dns records for the destination computer", "forwarding loop", "name server reply", "unable to resolve route"),
+		all(RemoteSystem, "interrupted system call", "encountered an error while being processed", "loop was found in the mail exchanger", "no mdb$", "system config error", "loop broken"),
+		all(BadDomain, "domain must exist", "name or service not known"),
+		all(Expired, "could not find a gateway for", "failed to deliver to domain & tries", "has not been collected after", "within the allowed queue period"),
+		all(NoAnswer, "server did not respond"),
+		all(Connection, "dropped by remote host"),
+		[]rule{{is: BadDomain, when: "unrouteable address", bare: true}, {is: BadDomain, when: "all host address lookups failed", bare: true}},
+		all(Content, "improperly formatted", "unnecessary base64"),
+		all(BadMailbox, "can t accept user", "mailbox not present", "in name directory", "no matches to nameserver query", "not a local address", "not email addresses", "badrcptto", "no one at this address", "missing home directory"),
 	)
 }
 
