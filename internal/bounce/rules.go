@@ -90,7 +90,7 @@ func precise() []rule {
 		all(InactiveMailbox, "recipient suspend the service", "not an active address"),
 		all(Spam, "blacklisted url", "no spam please", "blocked by spamassassin", "unacceptable content", "bulk advertising", "banned content", "recurrent pattern detection", "mass mailer", "antispam checks"),
 		all(Relaying, "as a relay", "non local e mail address", "allowed to relay", "configured to relay"),
-		all(Routing, "dns records for the destination computer", "forwarding loop", "name server reply", "unable to resolve route"),
+		all(Routing, "duplicated message id", "loop back warning", "detected a loop condition", "dns records for the destination computer", "forwarding loop", "name server reply", "unable to resolve route"),
 		all(RemoteSystem, "interrupted system call", "encountered an error while being processed", "loop was found in the mail exchanger", "no mdb$", "system config error", "loop broken"),
 		all(BadDomain, "domain must exist", "name or service not known"),
 		all(Expired, "could not find a gateway for", "failed to deliver to domain & tries", "has not been collected after", "within the allowed queue period"),

@@ -27,6 +27,8 @@ func TestForms(t *testing.T) {
 			[]string{"r@there.example|5.0.0|The number of messages in recipient's mailbox exceeded"}},
 		{"mailing list", "fml system error message", "You are not a member of this mailing list <list@there.example>.\n\nIf you know the general guide of this list, please send mail with the mail body\n",
 			[]string{"list@there.example|5.0.0|You are not a member of this mailing list"}},
+		{"mailing list's loop", "Loop Back Warning: [list]", "Duplicated Message-ID in <list@there.example>.\n\nOriginal mail as follows:\n\n",
+			[]string{"list@there.example|5.0.0|Duplicated Message-ID"}},
 		{"X.400", "Undeliverable: The news", "Your message\n\n  To: somebody\n  Subject: The news\n  Sent: Tue, 3 Mar 2026 10:00:00 +0000\n\ndid not reach the following recipient(s):\n\nc=xx;a= ;p=org;o=site;dda:SMTP=r@there.example on Tue, 3 Mar 2026 10:00:01 +0000\n    The recipient name is not recognized\n",
 			[]string{"r@there.example|5.0.0|The recipient name is not recognized"}},
 		{"undisclosed alias", "Mail delivery failed: returning message to sender", "The following address(es) failed:\n\n  an undisclosed address\n    (generated from r@there.example)\n    all relevant MX records point to non-existent hosts\n",

@@ -268,14 +268,26 @@ func (r *Report) feedbackField(name, value string) {
 		}
 	case "original-mail-from":
 		once(&r.OriginalFrom, bare(value))
-	case "original-rcpt-to":
-		if v := bare(value); v != "" && len(r.OriginalTo) < maxAddresses {
-			r.OriginalTo = append(r.OriginalTo, v)
-		}
 	case "original-envelope-id":
 		once(&r.OriginalEnv, value)
 	case "reporting-mta":
 		once(&r.ReportingMTA, afterType(value))
+	case "incidents":
+		if n, err := strconv.Atoi(value); err == nil && n > 0 {
+			r.Incidents = n
+		}
+	default:
+		r.repeatedField(name, value)
+	}
+}
+
+// repeatedField takes one field of ARF of those that may stand more than once.
+func (r *Report) repeatedField(name, value string) {
+	switch name {
+	case "original-rcpt-to":
+		if v := bare(value); v != "" && len(r.OriginalTo) < maxAddresses {
+			r.OriginalTo = append(r.OriginalTo, v)
+		}
 	case "reported-domain":
 		r.Reported = append(r.Reported, strings.ToLower(value))
 	case "reported-uri":
@@ -284,10 +296,6 @@ func (r *Report) feedbackField(name, value string) {
 		}
 	case "authentication-results":
 		r.AuthResults = append(r.AuthResults, value)
-	case "incidents":
-		if n, err := strconv.Atoi(value); err == nil && n > 0 {
-			r.Incidents = n
-		}
 	default:
 		r.authField(name, value)
 	}

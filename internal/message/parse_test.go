@@ -156,7 +156,7 @@ func TestReceivedIDs(t *testing.T) {
 
 // TestBombs gives mail that is made to cost much.
 func TestBombs(t *testing.T) {
-	nested := strings.Repeat("Content-Type: multipart/mixed; boundary=b\n\n--b\n", 5000)
+	nested := strings.Repeat("Content-Type: multipart/mixed; boundary=b\n\n--b\n", 10_000)
 	many := "Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n\nx\n", 200_000)
 	deep := strings.Repeat("Content-Type: message/rfc822\n\n", 50_000)
 	fields := strings.Repeat("A: b\n", 500_000)

@@ -281,7 +281,7 @@ func within(s string) mention {
 		switch {
 		case reply >= 0 && begin > reply && mark == '<':
 			return mention{how: namesDialog, address: a, rest: s}
-		case introduces(before):
+		case introduces(before), mark == '<' && strings.HasSuffix(before, " in"):
 			return mention{how: namesWord, address: a, rest: s}
 		}
 	}

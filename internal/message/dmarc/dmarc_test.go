@@ -93,6 +93,8 @@ func TestBroken(t *testing.T) {
 		{name: "no records", doc: head + "</feedback>"},
 		{name: "marks in a value", doc: strings.Replace(head, "dmarc@there.example", "<dmarc@there.example>", 1) + strings.Replace(row, "<header_from>esp", "<header_from>a<esp", 1) + "</feedback>", records: 1, repaired: true},
 		{name: "no UTF-8", doc: strings.Replace(head, "There", "Th\xe9re", 1) + row + "</feedback>", records: 1, repaired: true},
+		{name: "unknown character set", doc: strings.Replace(head, "UTF-8", "x-none", 1) + row + "</feedback>", records: 1, repaired: true},
+		{name: "Latin 1", doc: strings.Replace(strings.Replace(head, "UTF-8", "ISO-8859-1", 1), "There", "Th\xe9re", 1) + row + "</feedback>", records: 1},
 		{name: "ampersand", doc: strings.Replace(head, "There", "A & B", 1) + row + "</feedback>", records: 1},
 		{name: "entities", doc: `<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c SYSTEM "file:///etc/passwd">]>` + strings.Replace(head[len(`<?xml version="1.0" encoding="UTF-8"?>`):], "There", "&b;&c;", 1) + row + "</feedback>", records: 1},
 		{name: "another root", doc: `<?xml version="1.0"?><html><body/></html>`, fails: true},

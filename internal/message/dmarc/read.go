@@ -320,8 +320,12 @@ func moment(s string) time.Time {
 	return time.Time{}
 }
 
-// mend makes text of every mark that begins no tag, and valid UTF-8 of all.
+// mend makes text of every mark that begins no tag, and valid UTF-8 of all, whatever the
+// declaration says.
 func mend(doc []byte) []byte {
+	if _, rest, ok := bytes.Cut(doc[:min(len(doc), 200)], []byte("?>")); ok && bytes.Contains(doc[:min(len(doc), 10)], []byte("<?xml")) {
+		doc = doc[min(len(doc), 200)-len(rest):]
+	}
 	doc = bytes.ToValidUTF8(doc, []byte("\uFFFD"))
 	var out bytes.Buffer
 	out.Grow(len(doc) + 64)

@@ -117,7 +117,10 @@ type failure struct {
 func Parse(doc []byte) (*Report, error) {
 	var d document
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(string(doc), "\ufeff")), &d); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotReport, err)
+		var other *json.UnmarshalTypeError // of a value of another type no more is lost than the value
+		if !errors.As(err, &other) {
+			return nil, fmt.Errorf("%w: %w", ErrNotReport, err)
+		}
 	}
 	if d.Range == nil && d.Entries == nil {
 		return nil, ErrNotReport

@@ -103,16 +103,26 @@ type document struct {
 
 // UnmarshalJSON reads both sets of names.
 func (d *document) UnmarshalJSON(b []byte) error {
-	if err := json.Unmarshal(b, &d.V4); err != nil {
+	if err := lenient(b, &d.V4); err != nil {
 		return fmt.Errorf("version 4: %w", err)
 	}
 	if d.V4.Version != "" {
 		return nil
 	}
-	if err := json.Unmarshal(b, &d.V3); err != nil {
+	if err := lenient(b, &d.V3); err != nil {
 		return fmt.Errorf("version 3: %w", err)
 	}
 	return nil
+}
+
+// lenient reads JSON and leaves out values of another type than the specification's.
+func lenient(b []byte, v any) error {
+	err := json.Unmarshal(b, v)
+	var other *json.UnmarshalTypeError
+	if errors.As(err, &other) {
+		return nil
+	}
+	return err
 }
 
 type v4 struct {

@@ -64,6 +64,16 @@ func TestNotXARF(t *testing.T) {
 	}
 }
 
+// TestOtherTypes: a value of another type is left out, and no more.
+func TestOtherTypes(t *testing.T) {
+	for _, doc := range []string{strings.Replace(v4, "0.9", `"high"`, 1), strings.Replace(v4, `"smtp"`, "25", 1), strings.Replace(v3, `"3.0.0"`, "3", 1)} {
+		r, err := xarf.Parse([]byte(doc))
+		if err != nil || r.MailFrom != "a@esp.example" || r.Message() == nil {
+			t.Errorf("%v, %+v", err, r)
+		}
+	}
+}
+
 // TestCorpus reads the samples of the specification.
 func TestCorpus(t *testing.T) {
 	dir := os.Getenv("POSTERN_CORPUS")
