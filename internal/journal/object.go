@@ -53,10 +53,7 @@ func (m *members) accepted(e *ledger.Accepted) {
 	m.textIf("customer", e.Customer)
 	m.text("sender", e.Sender)
 	m.textIf("message_id", e.MessageID)
-	if e.Subject != 0 {
-		m.name("subject_hash")
-		m.b = strconv.AppendUint(m.b, e.Subject, 10)
-	}
+	m.hashIf("subject_hash", e.Subject)
 	if len(e.DKIM) > 0 {
 		m.name("dkim_hashes")
 		for i, h := range e.DKIM {
@@ -119,6 +116,7 @@ func (m *members) handedOff(e *ledger.HandedOff) {
 	m.textIf("site", e.Site)
 	m.textIf("provider", e.Provider)
 	m.textIf("campaign", e.Campaign)
+	m.hashIf("subject_hash", e.Subject)
 }
 
 func (m *members) attempted(e *ledger.Attempted) {
@@ -248,6 +246,13 @@ func (a *appender) Write(p []byte) (int, error) {
 func (m *members) number(name string, v int64) {
 	m.name(name)
 	m.b = strconv.AppendInt(m.b, v, 10)
+}
+
+func (m *members) hashIf(name string, v uint64) {
+	if v != 0 {
+		m.name(name)
+		m.b = strconv.AppendUint(m.b, v, 10)
+	}
 }
 
 // float writes a number without exponent; those that encoding/json writes with one are

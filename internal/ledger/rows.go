@@ -34,6 +34,8 @@ func (r *rows) put(value []byte, space byte, parts ...[]byte) {
 	r.all = append(r.all, row{start: start, end: len(r.keys), value: value})
 }
 
+func (r *rows) key(i int) []byte { return r.keys[r.all[i].start:r.all[i].end] }
+
 // into puts the rows into a batch; of those with one key the last one counts.
 func (r *rows) into(b *pebble.Batch) error {
 	slices.SortFunc(r.all, func(x, y row) int {
@@ -44,7 +46,7 @@ func (r *rows) into(b *pebble.Batch) error {
 	})
 	for i := range r.all {
 		var err error
-		if k := r.keys[r.all[i].start:r.all[i].end]; r.all[i].gone {
+		if k := r.key(i); r.all[i].gone {
 			err = b.Delete(k, nil)
 		} else {
 			err = b.Set(k, r.all[i].value, nil)
@@ -83,12 +85,12 @@ func (r *rows) event(e Event, ev []byte) {
 	sfx := room[:]
 	switch e := e.(type) {
 	case *Accepted:
-		r.accepted(e, ev, sfx)
+		r.accepted(e, ev)
 	case *HandedOff:
 		r.put(ev, keyEvent, e.ID[:], sfx)
-		source, domain := e.Source.As16(), hashed(e.Domain)
-		r.put(e.ID[:], keySource, source[:], domain[:], sfx)
-		r.path(&e.Path, ev, sfx)
+		k := handOffKey(e)
+		r.put([]byte{originCode(e.Path.Origin)}, k[0], k[1:])
+		r.path(&e.Path, Encode(e.counted()), sfx)
 	case *Attempted:
 		r.put(ev, keyEvent, e.ID[:], sfx)
 	case *Bounced:
@@ -109,9 +111,8 @@ func (r *rows) event(e Event, ev []byte) {
 	}
 }
 
-func (r *rows) accepted(e *Accepted, ev, sfx []byte) {
-	r.put(ev, keyEvent, e.ID[:], sfx)
-	r.put(e.ID[:], keyTime, sfx)
+func (r *rows) accepted(e *Accepted, ev []byte) {
+	r.put(ev, keyEvent, e.ID[:])
 	if e.MessageID != "" {
 		h := hashed(e.MessageID)
 		r.put(nil, keyMID, h[:], e.ID[:])
@@ -121,7 +122,7 @@ func (r *rows) accepted(e *Accepted, ev, sfx []byte) {
 	}
 	for i := range e.Decisions {
 		h := hashed(RecipientKey(e.Decisions[i].Recipient))
-		r.put(e.ID[:], keyRcpt, h[:], sfx)
+		r.put(nil, keyRcpt, h[:], e.ID[:])
 	}
 }
 
