@@ -21,6 +21,8 @@ internal/policy: internal/smtp internal/ahocorasick
 internal/bounce: internal/ahocorasick
 internal/policy/policytest: internal/policy
 internal/mailauth: internal/smtp internal/message
+internal/dialect: internal/policy
+internal/dialect/postfix: internal/dialect internal/policy
 internal/verify/sat:
 internal/verify/lang:
 internal/verify: internal/policy internal/verify/sat internal/verify/lang
@@ -47,7 +49,7 @@ cmd/postern: *
 
 // pure packages take readers and values: no files, sockets, clock, log or process.
 var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/smtp", "internal/message", "internal/stamp", "internal/policy", "internal/dkim",
-	"internal/verify", "internal/verify/sat", "internal/verify/lang"}
+	"internal/verify", "internal/verify/sat", "internal/verify/lang", "internal/dialect", "internal/dialect/postfix"}
 
 // dirty is what a pure package may not import itself. smtp is given connections and
 // a logger, so net and log/slog are barred to the others only.
