@@ -66,15 +66,15 @@ type Reason uint8
 
 // The reasons.
 const (
-	NotForYou  Reason = iota // the listener is not for that client
-	Policy                   // a filter, the door or the default
-	BadAddress               // a path that cannot be read or routed
-	Unread                   // a header too large, a loop, a broken connection
-	Storage                  // no room, or the disk failed
-	RateLimit                // of a filter
-	NoAuth                   // authentication is required
-	PostmasterFull           // so much is held for the postmaster already
-	Reasons                  // how many there are
+	NotForYou      Reason = iota // the listener is not for that client
+	Policy                       // a filter, the door or the default
+	BadAddress                   // a path that cannot be read or routed
+	Unread                       // a header too large, a loop, a broken connection
+	Storage                      // no room, or the disk failed
+	RateLimit                    // of a filter
+	NoAuth                       // authentication is required
+	PostmasterFull               // so much is held for the postmaster already
+	Reasons                      // how many there are
 )
 
 // String names a reason as metrics do.
