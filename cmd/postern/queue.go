@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"time"
 
 	"postern.dev/postern/internal/app"
 )
@@ -20,7 +21,7 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	f.StringVar(&s.Customer, "customer", "", "choose by customer `NAME`")
 	f.StringVar(&s.Incident, "incident", "", "choose what an incident's containment holds, by its `ID`")
 	f.StringVar(&s.State, "state", "", "choose by `STATE`: pending or held")
-	f.StringVar(&s.Site, "site", "", "choose by `SITE`, as queue sites and queue show name it")
+	f.StringVar(&s.Site, "site", "", "choose by `SITE`, as queue sites has it; for orders, or a domain of it")
 	f.StringVar(&s.Provider, "provider", "", "choose by provider `NAME`")
 	f.StringVar(&s.Campaign, "campaign", "", "choose by campaign `NAME`")
 	f.StringVar(&s.Held, "held", "", "choose what is held for a reason that begins with `TEXT`, as 'relay guard'")
@@ -31,7 +32,14 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	f.StringVar(&s.Note, "note", "", "`TEXT` for the record: why")
 	f.IntVar(&s.Limit, "limit", 0, "at most `N` recipients, oldest first")
 	all := f.Bool("all", false, "hold, release, bounce, retry, drop, resume: everything")
-	action, args, err := actionOf(f, args, []string{"ls", "show", "sites", "hold", "release", "bounce", "retry", "drop", "suspend", "resume", "rebind", "orders"})
+	var t topOptions
+	f.StringVar(&t.sort, "sort", "queued", "top: sort rows by `COLUMN`: queued, ready, out, deferred, last and so on")
+	f.StringVar(&t.by, "by", "site", "top: a row is a `THING`: site or pool")
+	f.DurationVar(&t.every, "every", time.Second, "top: `TIME` from picture to picture")
+	f.IntVar(&t.count, "n", 0, "top: print `N` pictures, and no screen")
+	f.IntVar(&t.rows, "rows", 0, "top: at most `N` rows")
+	once := f.Bool("once", false, "top: print one picture, as -n 1")
+	action, args, err := actionOf(f, args, []string{"ls", "show", "sites", "hold", "release", "bounce", "retry", "drop", "suspend", "resume", "rebind", "orders", "top"})
 	if err != nil {
 		return err
 	}
@@ -71,6 +79,11 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 		return queueSites(ctx, e, c, *asJSON)
 	case "orders":
 		return queueOrders(ctx, e, c, *asJSON)
+	case "top":
+		if t.json = *asJSON; *once {
+			t.count = 1
+		}
+		return queueTop(ctx, e, c, t)
 	case "suspend", "resume", "rebind":
 		o.QueueSelect, o.All, o.By, o.Note = s.QueueSelect, *all, s.By, s.Note
 		return queueOrder(ctx, e, c, action, o, *asJSON)
@@ -82,7 +95,7 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 // rebinding everything is refused: it stops or moves all mail, and "all" is what one says
 // by habit after hold or retry.
 func queueChoice(action string, chosen, all bool) error {
-	if slices.Contains([]string{"ls", "show", "sites", "orders"}, action) {
+	if slices.Contains([]string{"ls", "show", "sites", "orders", "top"}, action) {
 		return nil
 	}
 	order := action == "suspend" || action == "rebind"

@@ -11,8 +11,8 @@ import (
 	"postern.dev/postern/internal/queue"
 )
 
-// order reads what an order is about.
-func order(r *http.Request) (req QueueOrder, s queue.Scope, err error) {
+// order reads what an order is about. A site may be named by a domain.
+func (a *App) order(r *http.Request) (req QueueOrder, s queue.Scope, err error) {
 	if req, err = body[QueueOrder](r); err != nil {
 		return req, s, err
 	}
@@ -20,6 +20,11 @@ func order(r *http.Request) (req QueueOrder, s queue.Scope, err error) {
 		return req, s, errors.New("an order is about a message, site, provider, pool, customer, campaign or domain")
 	}
 	s = queue.Scope{Site: req.Site, Provider: req.Provider, Pool: req.Pool, Customer: req.Customer, Campaign: req.Campaign, Domain: req.Domain}
+	if req.Site != "" {
+		if s.Site, err = a.siteOf(r.Context(), req.Site); err != nil {
+			return req, s, err
+		}
+	}
 	if req.ID != "" {
 		if s.ID, err = messageID(req.ID); err != nil {
 			return req, s, err
@@ -57,7 +62,7 @@ func (a *App) queueSites(*http.Request) (any, error) {
 }
 
 func (a *App) queueSuspend(r *http.Request) (any, error) {
-	req, s, err := order(r)
+	req, s, err := a.order(r)
 	if err != nil {
 		return nil, err
 	}
@@ -78,12 +83,14 @@ func (a *App) queueSuspend(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []OrderView{viewOf(&o)}, nil
+	v := viewOf(&o)
+	a.sharing(&v, req.Site, s.Site)
+	return []OrderView{v}, nil
 }
 
 // queueResume lifts one suspension by its name, those of exactly one scope, or all.
 func (a *App) queueResume(r *http.Request) (any, error) {
-	req, s, err := order(r)
+	req, s, err := a.order(r)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +117,7 @@ func (a *App) queueResume(r *http.Request) (any, error) {
 }
 
 func (a *App) queueRebind(r *http.Request) (any, error) {
-	req, s, err := order(r)
+	req, s, err := a.order(r)
 	if err != nil {
 		return nil, err
 	}
