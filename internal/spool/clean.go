@@ -32,6 +32,7 @@ func (s *Spool) reclaim() {
 			s.o.Log.Warn("spool segment not removed", "segment", segmentName(n), "err", err)
 		}
 		delete(s.segments, n)
+		s.gone = at(n, seg.end)
 	}
 }
 

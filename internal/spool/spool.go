@@ -90,6 +90,7 @@ type Spool struct {
 	recent   int64    // of those in memory
 	outbox   outbox   // the newest events, in memory
 	durable  Position // end of what is durable
+	gone     Position // end of the segment that was removed last
 	forgot   Position // the follower needs nothing before
 	grown    chan struct{}
 	failure  error // of a Submit: what was promised is not durable
