@@ -31,7 +31,7 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	f.StringVar(&o.To, "to", "", "rebind to pool `NAME`")
 	f.StringVar(&s.Note, "note", "", "`TEXT` for the record: why")
 	f.IntVar(&s.Limit, "limit", 0, "at most `N` recipients, oldest first")
-	all := f.Bool("all", false, "act on everything, where nothing is chosen")
+	all := f.Bool("all", false, "hold, release, bounce, retry, drop, resume: everything")
 	var t topOptions
 	f.StringVar(&t.sort, "sort", "queued", "top: sort rows by `COLUMN`: queued, ready, out, deferred, last and so on")
 	f.StringVar(&t.by, "by", "site", "top: a row is a `THING`: site or pool")
@@ -57,8 +57,10 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains([]string{"ls", "show", "sites", "orders", "top"}, action) && s.QueueSelect == (app.QueueSelect{}) && o.Order == "" && o.Source == "" && !*all {
-		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: "choose with -id, -site, -domain, -pool, -customer, -campaign, -incident or -state, or say -all"}
+	chosen := s.QueueSelect
+	chosen.Limit = 0 // some of everything
+	if err := queueChoice(action, chosen != (app.QueueSelect{}) || o.Order != "" || o.Source != "", *all); err != nil {
+		return err
 	}
 	if o.Source != "" && action != "suspend" && action != "resume" {
 		return usagef("queue %s knows no -source: what waits has none yet", action)
@@ -87,6 +89,28 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 		return queueOrder(ctx, e, c, action, o, *asJSON)
 	}
 	return queueAct(ctx, e, c, action, s, *asJSON)
+}
+
+// queueChoice makes sure that an act reaches what it is meant to reach. Suspending or
+// rebinding everything is refused: it stops or moves all mail, and "all" is what one says
+// by habit after hold or retry.
+func queueChoice(action string, chosen, all bool) error {
+	if slices.Contains([]string{"ls", "show", "sites", "orders", "top"}, action) {
+		return nil
+	}
+	order := action == "suspend" || action == "rebind"
+	how := "choose with -id, -site, -provider, -domain, -pool, -customer or -campaign"
+	switch {
+	case all && order:
+		return &exitError{code: exitUsage, text: "queue " + action + " knows no -all", hint: how}
+	case all && chosen:
+		return &exitError{code: exitUsage, text: "queue " + action + ": -all, or what is chosen?", hint: "say one of them"}
+	case !all && !chosen && order:
+		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: how}
+	case !all && !chosen:
+		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: how + ", -incident, -state or -held, or say -all"}
+	}
+	return nil
 }
 
 // queueAct acts on what is chosen. It is exit 1 where that is nothing.

@@ -75,7 +75,7 @@ func (a *App) serveHTTP(name string, l net.Listener, h http.Handler) {
 	go func() {
 		defer close(done)
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			a.failed <- fmt.Errorf("%s: %w", name, err)
+			a.fail(fmt.Errorf("%s: %w", name, err))
 		}
 	}()
 	a.push(name, func(ctx context.Context) error {
@@ -97,7 +97,7 @@ func (a *App) publicMux() *http.ServeMux {
 // ready answers whether mail can be taken. What soon needs a hand stands below.
 func (a *App) ready(w http.ResponseWriter, r *http.Request) {
 	if err := a.sound(r.Context()); err != nil {
-		http.Error(w, "spool: "+err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ready")

@@ -76,6 +76,9 @@ func (a *App) queueSuspend(r *http.Request) (any, error) {
 	if req.Source != "" {
 		return a.rest(r.Context(), &req, s, until)
 	}
+	if req.All {
+		return nil, errors.New("suspend: all mail cannot be suspended at once")
+	}
 	o, err := a.queue.Suspend(r.Context(), s, until, req.By, req.Note)
 	if err != nil {
 		return nil, err
@@ -93,6 +96,9 @@ func (a *App) queueResume(r *http.Request) (any, error) {
 	}
 	if req.Order == "" && req.Source == "" && !req.All && s == (queue.Scope{}) {
 		return nil, fmt.Errorf("resume: %w", queue.ErrNoScope)
+	}
+	if req.All && (req.Order != "" || req.Source != "" || s != (queue.Scope{})) {
+		return nil, errors.New("resume: all, or what is chosen?")
 	}
 	out, err := a.unrest(r.Context(), &req, s)
 	if err != nil {
@@ -117,6 +123,9 @@ func (a *App) queueRebind(r *http.Request) (any, error) {
 	}
 	if req.Source != "" {
 		return nil, errors.New("what waits has no source yet: rebind by its pool")
+	}
+	if req.All {
+		return nil, errors.New("rebind: all mail cannot be rebound at once")
 	}
 	n, err := a.queue.Rebind(r.Context(), s, req.To, req.By, req.Note)
 	return Done{Changed: n}, err

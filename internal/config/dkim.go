@@ -131,7 +131,7 @@ func (b *block) fieldNames(name string, def []string) (out []string) {
 	for _, it := range b.strs(name) {
 		switch {
 		case !dkim.Signable(it.text):
-			b.l.add(it.where, fmt.Sprintf("%q is not the name of a header field", it.text), "")
+			b.l.add(it.where, fmt.Sprintf("%q is not the name of a header field that can be signed", it.text), "letters, digits, hyphens, underscores and full stops")
 		case strings.EqualFold(it.text, "DKIM-Signature"), strings.EqualFold(it.text, "Received"), strings.EqualFold(it.text, "Return-Path"):
 			b.l.add(it.where, fmt.Sprintf("%s is not to be signed: servers on the way change it", it.text), "RFC 6376, section 5.4.1")
 		default:

@@ -147,10 +147,14 @@ type anyone struct{}
 
 func (anyone) Holds(string, string, string, netip.Addr, string) (string, bool) { return "", false }
 
+// started is some moment.
+var started = time.Now()
+
 // present is the time as it is.
 type present struct{}
 
 func (present) Now() time.Time                         { return time.Now() }
+func (present) Elapsed() time.Duration                 { return time.Since(started) }
 func (present) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
 // loaded makes a queue over a store of made-up messages.

@@ -51,7 +51,7 @@ func (d *delivery) notify(b *spool.Batch, action string, o egress.Outcome, now t
 		Recipients: []message.DSNStatus{{ORcpt: d.r.ORcpt, Final: d.r.To.String(), Action: action, Status: o.Code, RemoteMTA: host, Diagnostic: o.Reply, LastAttempt: now}},
 	}
 	if action == "delayed" {
-		dsn.Recipients[0].WillRetry = d.m.Accepted.Add(d.expire(now))
+		dsn.Recipients[0].WillRetry = d.m.Accepted.Add(d.expire())
 	}
 	body := d.q.o.Store.NewBody()
 	text, marks := d.signed(message.BuildDSN(dsn), now)

@@ -35,6 +35,9 @@ func (Plain) Observe(shaping.Traffic, shaping.Reply, time.Time) shaping.Judgemen
 	return shaping.Judgement{}
 }
 
+// ClockSet implements Shaper.
+func (Plain) ClockSet(time.Duration) {}
+
 // SiteName names a set of mail exchangers, in whatever order they come: what tells them
 // apart in brackets, then what they share. A domain without any is its own.
 func SiteName(domain string, mx []string) string {

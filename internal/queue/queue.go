@@ -44,7 +44,7 @@ type Transport interface {
 }
 
 // Shaper says how fast mail may go where, and what a reply sets off. It is asked often
-// and from any goroutine, and must not call the queue.
+// and from any goroutine, and must not call the queue. The times are times of day.
 type Shaper interface {
 	// Resolve gives a recipient domain its site and provider.
 	Resolve(domain string, mx []string) shaping.Destination
@@ -59,17 +59,13 @@ type Shaper interface {
 	Enter(t shaping.Traffic, now time.Time) (shaping.Pass, shaping.Block, bool)
 	// Observe is told of each attempt.
 	Observe(t shaping.Traffic, r shaping.Reply, now time.Time) shaping.Judgement
+	// ClockSet is told that the time of day was set forward, or back where by is below 0.
+	ClockSet(by time.Duration)
 }
 
 // Gate tells what is held back while an incident lasts.
 type Gate interface {
 	Holds(listener, filter, origin string, peer netip.Addr, pool string) (incident string, held bool)
-}
-
-// Clock is the time; tests turn it by hand.
-type Clock interface {
-	Now() time.Time
-	After(d time.Duration) <-chan time.Time
 }
 
 // Source is an address of a pool. Weight is its share of the pool's messages; 0 means
@@ -134,8 +130,9 @@ type Options struct {
 	Log       *slog.Logger
 	// Suppressed reports whether a customer's mail to a recipient is not to be tried.
 	Suppressed func(customer string, rcpt smtp.Path) bool
-	// Suppress is told of recipients that a reply says never to try again.
-	Suppress func(customer string, rcpt smtp.Path, r shaping.Reply)
+	// Suppress is told of recipients that a reply says never to try again. Where it fails
+	// they are tried again, so that the reply comes once more.
+	Suppress func(customer string, rcpt smtp.Path, r shaping.Reply) error
 	// Classify names the category of a failure where the Shaper's rules do not.
 	Classify func(r shaping.Reply, provider string) string
 	// Orders gives what operators ordered in the past, oldest first.
@@ -148,12 +145,14 @@ type Options struct {
 // time, some four times for each message, and never while anything waits: work on many
 // items is cut into pieces.
 type Queue struct {
-	o      Options
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	poke   chan struct{} // the earliest retry may have changed
-	ring   chan struct{} // the earliest alarm may have changed
+	o       Options
+	time    span
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	poke    chan struct{} // the earliest retry may have changed
+	ring    chan struct{} // the earliest alarm may have changed
+	leaving chan struct{} // closed when Stop begins
 
 	mu       sync.Mutex
 	stopping bool
@@ -193,8 +192,9 @@ func New(o Options) *Queue {
 	if o.Shaper == nil {
 		o.Shaper = Plain{}
 	}
-	q := &Queue{o: o, poke: make(chan struct{}, 1), ring: make(chan struct{}, 1), byDomain: map[domainKey]*domain{}, sites: map[string]*site{}}
-	q.wheel.a, q.wheel.now = &q.items, millis(o.Clock.Now())
+	q := &Queue{o: o, poke: make(chan struct{}, 1), ring: make(chan struct{}, 1), leaving: make(chan struct{}), byDomain: map[domainKey]*domain{}, sites: map[string]*site{}}
+	q.time.begin(o.Clock)
+	q.wheel.a, q.wheel.now = &q.items, millis(q.time.now())
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.restore()
 	return q
@@ -204,10 +204,11 @@ func New(o Options) *Queue {
 // been taken, so that no message that comes in from now on is found there as well; the
 // messages are read while mail already flows.
 func (q *Queue) Start() {
-	q.wg.Add(3)
+	q.wg.Add(4)
 	stock := make(chan struct{})
 	go func() { defer q.wg.Done(); q.retryLoop() }()
 	go func() { defer q.wg.Done(); q.alarmLoop() }()
+	go func() { defer q.wg.Done(); q.clockLoop() }()
 	go func() { defer q.wg.Done(); q.load(sync.OnceFunc(func() { close(stock) })) }()
 	<-stock
 }
@@ -216,6 +217,9 @@ func (q *Queue) Start() {
 // them off, and waits.
 func (q *Queue) Stop(ctx context.Context) {
 	q.mu.Lock()
+	if !q.stopping {
+		close(q.leaving)
+	}
 	q.stopping = true
 	for q.idle.first != nil {
 		q.call(q.idle.first, false)
@@ -281,10 +285,9 @@ func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
 	if r := q.items.find(m.ID, i); r != 0 {
 		return 0 // known already
 	}
-	now := q.o.Clock.Now()
 	r := q.items.add(m.ID, i)
 	it := q.items.at(r)
-	it.state, it.at, it.attempts = st.State, millis(st.NotBefore), uint16(min(st.Attempts, 1<<16-1))
+	it.state, it.at, it.attempts = st.State, millis(q.time.own(st.NotBefore)), uint16(min(st.Attempts, 1<<16-1))
 	d, k := q.domainOf(m, &m.Recipients[i]), keyOf(m, &m.Recipients[i])
 	if len(q.orders.moves) > 0 {
 		k = q.rebound(m, k, d)
@@ -295,15 +298,15 @@ func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
 	}
 	// A notice of the delay that was due before is not sent now: it may have been already.
 	notice := q.o.Routing().Retry.DelayNotice
-	it.noticed = st.Attempts > 0 && notice > 0 && now.Sub(m.Accepted) >= notice
+	it.noticed = st.Attempts > 0 && notice > 0 && q.o.Clock.Now().Sub(m.Accepted) >= notice
 	if st.State == spool.Held {
 		it.reason = q.reasons.take(st.Reason)
 		q.held++
 		return r
 	}
 	q.waiting++
-	q.tally.came(now)
-	q.place(r, now)
+	q.tally.came(q.o.Clock.Now())
+	q.place(r, q.time.now())
 	return r
 }
 
@@ -324,7 +327,7 @@ func (q *Queue) place(r ref, now time.Time) {
 func (q *Queue) enqueue(r ref) {
 	it := q.items.at(r)
 	d := q.domains[it.domain]
-	if d.site == nil || (d.until < millis(q.o.Clock.Now()) && d.inside == "") {
+	if d.site == nil || (d.until < millis(q.time.now()) && d.inside == "") {
 		q.look(d)
 	}
 	if d.site == nil {
@@ -405,7 +408,7 @@ func (q *Queue) retryLoop() {
 			q.mu.Unlock()
 			return
 		}
-		now := q.o.Clock.Now()
+		now := q.time.now()
 		done := q.wheel.turn(now.UnixMilli(), steps, q.enqueue)
 		wait := time.Hour
 		if next, ok := q.wheel.next(); ok {
@@ -430,18 +433,18 @@ const sweepEvery = 5 * time.Minute
 // alarmLoop looks at ready queues when something may have become possible, or a
 // connection too old: one timer for all.
 func (q *Queue) alarmLoop() {
-	swept := q.o.Clock.Now()
+	swept := q.time.now()
 	for {
 		q.mu.Lock()
 		if q.stopping {
 			q.mu.Unlock()
 			return
 		}
-		now := q.o.Clock.Now()
+		now, day := q.time.now(), q.time.agreed()
 		for rq := q.alarms.due(now.UnixMilli()); rq != nil; rq = q.alarms.due(now.UnixMilli()) {
 			q.rouse(rq, now)
 		}
-		if q.orders.expire(now) {
+		if q.orders.expire(day) {
 			q.reapply()
 		}
 		if q.reconsider {
@@ -449,7 +452,7 @@ func (q *Queue) alarmLoop() {
 		}
 		wait := swept.Add(sweepEvery).Sub(now)
 		if end := q.orders.next(); !end.IsZero() {
-			wait = min(wait, end.Sub(now))
+			wait = min(wait, end.Sub(day))
 		}
 		if len(q.alarms) > 0 {
 			wait = min(wait, fromMillis(q.alarms[0].wake).Sub(now))

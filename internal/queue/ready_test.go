@@ -18,6 +18,7 @@ import (
 type still struct{ now time.Time }
 
 func (s still) Now() time.Time                     { return s.now }
+func (still) Elapsed() time.Duration               { return 0 }
 func (still) After(time.Duration) <-chan time.Time { return nil }
 
 // nowhereNet knows every domain and reaches none.

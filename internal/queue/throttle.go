@@ -5,7 +5,7 @@ import "postern.dev/postern/internal/shaping"
 // enters asks leave of what throttles the pool, the customer or the campaign. Without it
 // the item goes back and its lane, or the pool at this site, waits.
 func (d *delivery) enters(t shaping.Traffic) bool {
-	p, b, held := d.q.o.Shaper.Enter(t, d.q.o.Clock.Now())
+	p, b, held := d.q.o.Shaper.Enter(t, d.q.time.agreed())
 	if held {
 		d.blocked(b)
 		return false
@@ -31,7 +31,7 @@ func (w *worker) leave() {
 	q, rq := w.q, w.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now := q.o.Clock.Now().UnixMilli()
+	now := q.time.now().UnixMilli()
 	for i := range w.hand {
 		// The flow may be another one's by now, whose lane is then asked about once more.
 		ln := rq.lanes[q.flows.byNumber[w.hand[i].flow]]

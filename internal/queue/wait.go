@@ -25,7 +25,7 @@ func (q *Queue) Waits(t shaping.Traffic) ([]Wait, bool) {
 	t.Pool = poolOf(rt, t.Pool)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now := q.o.Clock.Now()
+	now := q.time.now()
 	s := q.sites[t.Site]
 	if s == nil {
 		return nil, false
@@ -34,7 +34,7 @@ func (q *Queue) Waits(t shaping.Traffic) ([]Wait, bool) {
 	if ms := now.UnixMilli(); s.rest > ms {
 		out = append(out, Wait{Limit: "hosts", For: fromMillis(s.rest).Sub(now), Why: "no host answers: " + s.last})
 	}
-	l := q.o.Shaper.Limits(t, now)
+	l := q.o.Shaper.Limits(t, q.time.agreed())
 	if most := cmp.Or(l.Connections, rt.Limits.PerSite); s.conns >= most {
 		out = append(out, Wait{Limit: "connections", Value: fmt.Sprint(most), Why: fmt.Sprintf("%d are open: until one ends or takes it", s.conns)})
 	}
@@ -60,7 +60,7 @@ func (q *Queue) sourceWaits(s *site, rt *Routing, t shaping.Traffic, now time.Ti
 			return nil // one that has sent nothing there may go
 		}
 		t.Source = src.Addr
-		l := q.o.Shaper.Limits(t, now)
+		l := q.o.Shaper.Limits(t, q.time.agreed())
 		out := append(o.sent.waits("source_rate", l.SourceRate, now), o.opened.waits("connection_rate", l.ConnectionRate, now)...)
 		if l.ConnectionsPerSource > 0 && o.conns >= l.ConnectionsPerSource {
 			out = append(out, Wait{Limit: "connections_per_source", Value: fmt.Sprint(l.ConnectionsPerSource), Why: fmt.Sprintf("%d are open: until one ends or takes it", o.conns)})

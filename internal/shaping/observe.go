@@ -25,6 +25,22 @@ func (c *counter) stale(now time.Time) bool {
 	return now.Sub(c.last) > c.within && now.Sub(c.until) > c.wait
 }
 
+// move moves what is counted in time.
+func (c *counter) move(by time.Duration) {
+	for _, t := range append([]*time.Time{&c.last, &c.until}, pointers(c.times)...) {
+		if !t.IsZero() {
+			*t = t.Add(by)
+		}
+	}
+}
+
+func pointers(times []time.Time) (out []*time.Time) {
+	for i := range times {
+		out = append(out, &times[i])
+	}
+	return out
+}
+
 // hit notes a match and reports whether the threshold is reached: so many within the
 // time. Reaching it begins anew.
 func (c *counter) hit(t Threshold, now time.Time) bool {

@@ -216,6 +216,9 @@ func (s *Shaping) Restore(list []Action, now time.Time) {
 		if n, err := strconv.ParseInt(a.ID[min(1, len(a.ID)):], 36, 64); err == nil {
 			s.last = max(s.last, n)
 		}
+		if a.From.After(now) { // the clock was set back since
+			a.move(now.Sub(a.From))
+		}
 		if a.inForce(now) {
 			s.force(&a, true)
 		}
@@ -236,7 +239,32 @@ func (s *Shaping) grown(a *Action, now time.Time) {
 	}
 }
 
-// Undo ends an action and gives it back as it was. What was counted towards it is
+// move moves an action in time.
+func (a *Action) move(by time.Duration) {
+	a.moved += by
+	a.From = a.From.Add(by)
+	if !a.Until.IsZero() {
+		a.Until = a.Until.Add(by)
+	}
+}
+
+// ClockSet moves what is in force, and what is counted, as the clock was moved: what
+// was to last for an hour lasts for an hour.
+func (s *Shaping) ClockSet(by time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.actions {
+		moved := *a // others read the old one without a lock
+		moved.move(by)
+		s.force(&moved, true)
+	}
+	for _, c := range s.counters {
+		c.move(by)
+	}
+	s.swept = s.swept.Add(by)
+}
+
+// Undo ends an action and gives it back as it was put on record. What was counted towards it is
 // forgotten.
 func (s *Shaping) Undo(id string, now time.Time) (Action, error) {
 	s.mu.Lock()
@@ -249,7 +277,9 @@ func (s *Shaping) Undo(id string, now time.Time) (Action, error) {
 	if k, ok := a.shape().key(&a.Traffic); ok {
 		delete(s.counters, counterKey{a.Rule, k})
 	}
-	return *a, nil
+	was := *a
+	was.move(-a.moved)
+	return was, nil
 }
 
 // Suspension is an operator's wish to send nothing of a kind. Traffic has the parts

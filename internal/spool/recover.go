@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"time"
 
 	"postern.dev/postern/internal/smtp"
 )
@@ -119,9 +120,22 @@ func (s *Spool) replay(b []byte, n uint32, offset int64, rec *Recovery) int64 {
 	if err != nil {
 		return 0
 	}
+	h, _ := readHeader(b[offset:])
+	d.notBefore(int64(h.written) - s.o.Now().Unix())
 	s.index(at(n, offset), len(p), d.kind, &d.Batch)
 	rec.Records++
 	return offset + space(len(p))
+}
+
+// notBefore makes up for a clock that was set back since a record was written, which is
+// then as many seconds in the future: what was to wait for a minute waits for no more
+// than a minute from now.
+func (d *decoded) notBefore(ahead int64) {
+	for i := range d.Changes {
+		if c := &d.Changes[i]; ahead > 0 && !c.NotBefore.IsZero() {
+			c.NotBefore = c.NotBefore.Add(-time.Duration(ahead) * time.Second)
+		}
+	}
 }
 
 // wholeRecord gives the payload of a record whose sums are right.

@@ -83,7 +83,10 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (*Impo
 		return nil, errCustomer
 	}
 	im := &importer{s: s, o: o, now: s.o.Now(), columns: columns{separator: ','}, sorter: sorter{fs: s.fs, dir: s.dir, most: s.o.Buffer}}
-	err := s.fs.MkdirAll(s.dir, 0o700)
+	err := s.Err()
+	if err == nil {
+		err = s.fs.MkdirAll(s.dir, 0o700)
+	}
 	if err == nil {
 		s.watchErasures(true)
 		err = im.run(ctx, r)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -83,7 +82,7 @@ func (im *importer) finish(ctx context.Context) error {
 	if err := im.s.pace(ctx); err != nil {
 		return err
 	}
-	return im.s.db.Ingest(ctx, t.names)
+	return im.s.write(func() error { return im.s.db.Ingest(ctx, t.names) })
 }
 
 // commit puts a short import on the list.
@@ -93,7 +92,7 @@ func (im *importer) commit() error {
 	if err := im.sorter.each(func(key, value []byte) error { return b.Set(key, value, nil) }); err != nil {
 		return err
 	}
-	return b.Commit(pebble.Sync)
+	return im.s.commit(b)
 }
 
 func (s *sorter) empty() bool { return len(s.runs)+len(s.at) == 0 }
