@@ -37,13 +37,13 @@ func openOn(t testing.TB, fs vfs.FS) *ledger.Ledger {
 
 func accepted(n int, origin string) *ledger.Accepted {
 	return &ledger.Accepted{Time: epoch.Add(time.Duration(n) * time.Second), ID: id(n), Listener: "internet", Peer: netip.MustParseAddrPort("198.51.100.7:4000"), Helo: "h", TLS: "TLS1.3 x",
-		AuthUser: "u", Origin: origin, Customer: "acme", Sender: "a@b.example", MessageID: fmt.Sprintf("m%d@x", n%50), Subject: 7, DKIM: []uint64{uint64(n % 40), 99}, Size: 1234, Policy: "p1", Parent: id(9999), Campaign: "spring", Priority: "bulk",
+		AuthUser: "u", Origin: origin, Customer: "acme", Sender: "a@b.example", MessageID: fmt.Sprintf("m%d@x", n%50), Subject: 7, DKIM: []uint64{uint64(n % 40), 99}, Size: 1234, Policy: "p1", Parent: id(9999), Campaign: "spring", Priority: "bulk", Watch: "w", Queue: fmt.Sprintf("Q%d", n),
 		Decisions: []ledger.Decided{{Recipient: fmt.Sprintf("R%d@aol.com", n%30), Disposition: "deliver", Filter: "aol", Line: "f:1", Pool: "aol", Inside: "i", Logs: []string{"l"}, Tags: []string{"t", "u"}}}}
 }
 
 func handedOff(n, rcpt int, path ledger.Path) *ledger.HandedOff {
 	return &ledger.HandedOff{Time: epoch.Add(time.Duration(n)*time.Second + time.Minute), ID: id(n), Recipient: rcpt, Address: fmt.Sprintf("r%d@aol.com", n%30), Domain: []string{"aol.com", "aim.com"}[n%2],
-		Path: path, Policy: "p1", Customer: "acme", Pool: "aol", Source: netip.AddrFrom4([4]byte{203, 0, 113, byte(n % 5)}), Peer: netip.MustParseAddrPort("192.0.2.1:25"), Host: "mx", TLS: "t", Reply: "250 ok", Attempt: 2, Seconds: 1.5, Site: "s", Provider: "v", Campaign: "c"}
+		Path: path, Policy: "p1", Customer: "acme", Pool: "aol", Source: netip.AddrFrom4([4]byte{203, 0, 113, byte(n % 5)}), Peer: netip.MustParseAddrPort("192.0.2.1:25"), Host: "mx", TLS: "t", Reply: "250 ok", Attempt: 2, Seconds: 1.5, Site: "s", Provider: "v", Campaign: "c", Subject: 7}
 }
 
 // every is one event of each kind with every field set.
@@ -59,7 +59,7 @@ func every() []ledger.Event {
 		&ledger.Held{Time: epoch, ID: id(1), Recipient: 1, Path: p, Reason: "r", Incident: "i"},
 		&ledger.Released{Time: epoch, ID: id(1), Recipient: 1, By: "b"},
 		&ledger.Dropped{Time: epoch, ID: id(1), Recipient: 1, By: "b", Reason: "r"},
-		&ledger.Reported{Time: epoch, ID: id(3), Identity: "x", Provider: "p", Format: "arf", Verdict: "leaked", Grade: "A", Keys: []string{"k", "l"}, Subject: id(1), Rcpt: -1, Customer: "c", Path: p, SourceIP: a, Arrived: epoch},
+		&ledger.Reported{Time: epoch, ID: id(3), Identity: "x", Provider: "p", Format: "arf", Verdict: "leaked", Grade: "A", Keys: []string{"k", "l"}, Subject: id(1), Rcpt: -1, Customer: "c", Path: p, SourceIP: a, Arrived: epoch, Complainer: 8, Domain: "d", Campaign: "k", Pool: "q"},
 		&ledger.GuardTripped{Time: epoch, ID: id(1), Recipient: 0, Address: "x@y", Path: p, Peer: a, Policy: "p", Observed: true, Host: "h"},
 		&ledger.IncidentChanged{Time: epoch, Incident: "INC-2008-0001", State: "open", By: "b", Note: "n", Trigger: "leaked", Path: p, Peer: a, Policy: "p", Pool: "q", Source: a, Message: id(1), Report: "r",
 			Contain: []ledger.Containment{{Path: &p}, {Source: netip.MustParsePrefix("10.0.0.0/8")}, {Pool: "aol"}}},
@@ -67,6 +67,8 @@ func every() []ledger.Event {
 		&ledger.Admin{Time: epoch, By: "b", Action: "a", Object: "o", Note: "n"},
 		&ledger.ShapingChanged{Time: epoch, Action: "S1", State: "began", Does: "throttle", Rule: "r", Where: "f:1:1", By: "b", Scope: "source", Within: "site", Site: "s", Provider: "p", Domain: "d", MX: "m",
 			Pool: "q", Source: a, Customer: "c", Campaign: "k", From: epoch, Until: epoch, Rate: "60/1m", Connections: 2, Reply: "421 x", Count: 3, Note: "n"},
+		&ledger.Watched{Time: epoch, Watch: "w", File: "f", Device: 1, Inode: 2, Offset: 3, Print: 4, Printed: 5, Head: "h", Lines: 6, Rows: 7, Bad: 8,
+			Open: []ledger.WatchedOpen{{Queue: "q", State: []byte("{}")}}, Closed: []string{"r"}},
 	}
 }
 
