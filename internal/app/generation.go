@@ -53,6 +53,7 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 		CampaignHeader: cfg.Node.CampaignHeader, PriorityHeader: cfg.Node.PriorityHeader, Priority: priorities(cfg),
 	}
 	g.routing = routing(cfg)
+	g.routing.Sign = signing.self(cfg.Node.Postmaster.Domain)
 	if g.shaping, err = shaping.Compile(cfg.Shaping); err != nil {
 		return nil, err
 	}
@@ -60,9 +61,18 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	for _, p := range cfg.Providers {
 		providers = append(providers, report.Provider(p))
 	}
+	topology := cfg.Topology()
 	g.judge = report.New(report.Options{
 		Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring },
-		Hostname: cfg.Node.Hostname, Sources: ownSources(cfg), Providers: providers, Since: a.since,
+		Hostname: cfg.Node.Hostname, Sources: ownSources(cfg), Providers: providers, Since: a.since, Now: a.o.Now,
+		Sink: func(recipient string) bool {
+			p, err := smtp.ParseMailbox(recipient)
+			if err != nil {
+				return false
+			}
+			n, err := policy.Normalise(p)
+			return err == nil && topology.DeclaredSink(n)
+		},
 	})
 	return g, nil
 }

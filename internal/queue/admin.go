@@ -80,7 +80,7 @@ func (q *Queue) match(s *Select, it *item) bool {
 		s.Provider != "" && (d.site == nil || s.Provider != d.site.provider),
 		s.Pool != "" && s.Pool != f.pool,
 		s.Customer != "" && s.Customer != f.customer,
-		s.Campaign != "" && s.Campaign != f.campaign && (f.campaign != "" || q.flows.campaigns < maxCampaigns),
+		s.Campaign != "" && s.Campaign != f.campaign && (f.campaign != "" || q.flows.shared == 0),
 		s.Incident != "" && reason != "incident "+s.Incident,
 		s.Held != "" && (len(reason) < len(s.Held) || reason[:len(s.Held)] != s.Held),
 		s.Guard != nil && reason != guardReason,

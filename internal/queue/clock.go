@@ -129,5 +129,6 @@ func (q *Queue) until(b shaping.Block) int64 {
 	if b.Until.IsZero() {
 		return millis(now.Add(time.Minute))
 	}
-	return max(millis(b.Until.Add(now.Sub(q.time.agreed()))), now.UnixMilli()+1)
+	// Rounded up: who asks a moment too early is turned away once more.
+	return max(millis(b.Until.Add(now.Sub(q.time.agreed())+time.Millisecond-1)), now.UnixMilli()+1)
 }

@@ -108,7 +108,7 @@ func (d *delivery) stopped() bool {
 		d.blocked(b)
 		return true
 	}
-	return false
+	return !d.enters(t)
 }
 
 // guarded deals with a stranger's message about to be relayed, and reports whether it
@@ -295,7 +295,10 @@ func (d *delivery) judged(o *egress.Outcome, j *shaping.Judgement, reply shaping
 		j.Category = d.q.o.Classify(reply, t.Provider)
 	}
 	if j.Suppress && d.q.o.Suppress != nil && d.m.Customer != "" {
-		d.q.o.Suppress(d.m.Customer, d.r.To, reply)
+		if err := d.q.o.Suppress(d.m.Customer, d.r.To, reply); err != nil {
+			d.q.o.Log.Error("recipient not suppressed, it is tried again", "id", d.m.ID.String(), "err", err)
+			o.Status = egress.Deferred
+		}
 	}
 	if expire := d.expire(); o.Status == egress.Deferred && now.Sub(d.m.Accepted) >= expire {
 		o.Status = egress.Failed
@@ -334,10 +337,11 @@ func (d *delivery) where() (source netip.Addr, peer netip.AddrPort, host, securi
 }
 
 func (d *delivery) delivered(o egress.Outcome, t shaping.Traffic, now time.Time, actions []shaping.Action) {
+	d.counts(handedOff, "", now)
 	source, peer, host, security := d.where()
 	e := &ledger.HandedOff{Time: now, ID: d.m.ID, Recipient: d.rcpt, Address: d.r.To.String(), Domain: t.Domain, Path: d.path(), Policy: d.m.Policy,
 		Customer: d.m.Customer, Pool: t.Pool, Source: source, Peer: peer, Host: host, TLS: security, Reply: o.Reply, Attempt: d.attempts, Seconds: now.Sub(d.m.Accepted).Seconds(),
-		Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign}
+		Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign, Subject: d.m.Subject}
 	// Not waited for: a crash in this very group commit sends the message again, which
 	// is better than losing it (RFC 5321, section 4.2.5).
 	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.rcpt, State: spool.Settled}}, Events: [][]byte{ledger.Encode(e)}}
@@ -359,6 +363,7 @@ func (d *delivery) next(j shaping.Judgement, now time.Time) time.Time {
 }
 
 func (d *delivery) deferred(o egress.Outcome, j shaping.Judgement, t shaping.Traffic, now time.Time) {
+	d.counts(deferred, o.Reply, now)
 	next := d.next(j, now)
 	if j.Fate == shaping.Elsewhere && j.After == 0 && d.elsewhere() {
 		next = now
@@ -409,6 +414,7 @@ func (d *delivery) elsewhere() bool {
 
 // failed gives a recipient up and tells the sender, in one commit.
 func (d *delivery) failed(o egress.Outcome, category string, t shaping.Traffic, now time.Time, actions []shaping.Action) {
+	d.counts(failed, o.Reply, now)
 	source, peer, host, _ := d.where()
 	e := &ledger.Bounced{Time: now, ID: d.m.ID, Recipient: d.rcpt, Path: d.path(), Source: source, Peer: peer, Host: host, Reply: o.Reply,
 		Category: category, Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign, Customer: d.m.Customer}

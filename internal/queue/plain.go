@@ -25,6 +25,11 @@ func (Plain) Blocked(shaping.Traffic, time.Time) (shaping.Block, bool) {
 	return shaping.Block{}, false
 }
 
+// Enter implements Shaper.
+func (Plain) Enter(shaping.Traffic, time.Time) (shaping.Pass, shaping.Block, bool) {
+	return shaping.Pass{}, shaping.Block{}, false
+}
+
 // Observe implements Shaper.
 func (Plain) Observe(shaping.Traffic, shaping.Reply, time.Time) shaping.Judgement {
 	return shaping.Judgement{}

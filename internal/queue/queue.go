@@ -55,6 +55,9 @@ type Shaper interface {
 	// Blocked reports whether traffic is suspended or backs off. It is asked with and
 	// without customer, campaign and domain.
 	Blocked(t shaping.Traffic, now time.Time) (shaping.Block, bool)
+	// Enter asks leave for one message to go now, of what throttles its pool, customer or
+	// campaign. The Pass is given back when the attempt is over.
+	Enter(t shaping.Traffic, now time.Time) (shaping.Pass, shaping.Block, bool)
 	// Observe is told of each attempt.
 	Observe(t shaping.Traffic, r shaping.Reply, now time.Time) shaping.Judgement
 	// ClockSet is told that the time of day was set forward, or back where by is below 0.
@@ -88,6 +91,9 @@ type Routing struct {
 	Observe     bool // the guard only watches
 	// Relays reports whether a hand-off would be relaying for a stranger.
 	Relays func(origin policy.Origin, rcpt policy.Address, inside string) bool
+	// Sign gives the fields with which a message of Postern's own is signed, to stand before
+	// it, and their marks for the ledger; nil signs nothing.
+	Sign func(message []byte, now time.Time) (fields [][]byte, marks []string, err error)
 	// TLS gives what mail to a domain is to be protected with; nil, and nil from it, is
 	// what the peer offers. The same pointer is the same demand.
 	TLS func(domain string) *egress.Security
@@ -125,8 +131,9 @@ type Options struct {
 	Log       *slog.Logger
 	// Suppressed reports whether a customer's mail to a recipient is not to be tried.
 	Suppressed func(customer string, rcpt smtp.Path) bool
-	// Suppress is told of recipients that a reply says never to try again.
-	Suppress func(customer string, rcpt smtp.Path, r shaping.Reply)
+	// Suppress is told of recipients that a reply says never to try again. Where it fails
+	// they are tried again, so that the reply comes once more.
+	Suppress func(customer string, rcpt smtp.Path, r shaping.Reply) error
 	// Classify names the category of a failure where the Shaper's rules do not.
 	Classify func(r shaping.Reply, provider string) string
 	// Orders gives what operators ordered in the past, oldest first.
@@ -153,6 +160,7 @@ type Queue struct {
 	items    arena
 	waiting  int // recipients
 	held     int
+	tally    tally
 	wheel    wheel
 	flows    flows
 	reasons  words
@@ -313,6 +321,7 @@ func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState, at momen
 		return r
 	}
 	q.waiting++
+	q.tally.came(q.o.Clock.Now())
 	q.place(r, at.now)
 	return r
 }
@@ -345,6 +354,9 @@ func (q *Queue) enqueue(r ref) {
 	f := q.flows.byNumber[it.flow]
 	rq := q.queueOf(d.site, f)
 	q.stand(q.laneOf(rq, f), r, false)
+	if it.attempts == 0 {
+		rq.tally.came(q.o.Clock.Now())
+	}
 	q.serve(rq)
 }
 

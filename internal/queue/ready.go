@@ -28,6 +28,7 @@ type ready struct {
 	unblock    int64 // when the first lane's block ends
 	wake       int64 // when to look again; 0 never
 	heap       int   // place among the alarms, -1 outside
+	tally      tally
 }
 
 // lane is what is ready of one flow.

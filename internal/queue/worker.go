@@ -19,10 +19,11 @@ type worker struct {
 	queue *ready
 	way   *way // nil where the pool has no sources
 	conn  *egress.Conn
-	tried string // the host that it tries to connect to, or tried last in vain
-	batch []ref  // what it has in hand
-	hand  []item // as they were when it took them
-	of    string // provider of the site at that time
+	tried string         // the host that it tries to connect to, or tried last in vain
+	batch []ref          // what it has in hand
+	hand  []item         // as they were when it took them
+	pass  []shaping.Pass // of those through throttles of their pool, customer or campaign
+	of    string         // provider of the site at that time
 
 	signal   chan bool // ends its wait: true for mail, false for leaving
 	since    int64     // it waits, Unix milliseconds
@@ -199,6 +200,7 @@ func (w *worker) attempt() {
 		q.settleAll(ds, egress.FromError(errors.New("pool "+w.queue.pool+" is not configured any more")), "connect")
 		return
 	}
+	defer w.leave()
 	open := ds[:0]
 	for i := range ds {
 		if !ds[i].stopped() {

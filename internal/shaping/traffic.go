@@ -102,4 +102,5 @@ type Action struct {
 
 	said  string        // the reason in words, made once
 	moved time.Duration // since it was put on record: the clock was set
+	gate  *gate         // of a throttle that is no limit of a site
 }

@@ -123,6 +123,8 @@ func (d *dec) id() (id smtp.ID) {
 const (
 	traitUTF8  = 1
 	traitClass = 2 // campaign and priority follow
+	// traitSubject says that the hash of the subject follows, behind those.
+	traitSubject = 4
 )
 
 func traits(m *Message) (bits uint64) {
@@ -131,6 +133,9 @@ func traits(m *Message) (bits uint64) {
 	}
 	if m.Campaign != "" || m.Priority != Normal {
 		bits |= traitClass
+	}
+	if m.Subject != 0 {
+		bits |= traitSubject
 	}
 	return bits
 }
@@ -145,6 +150,9 @@ func encodeMessage(e *enc, m *Message) {
 	if m.Campaign != "" || m.Priority != Normal {
 		e.str(m.Campaign)
 		e.uint(uint64(m.Priority))
+	}
+	if m.Subject != 0 {
+		e.uint(m.Subject)
 	}
 	for _, s := range []string{m.Return, m.EnvID, m.Origin, m.Customer, m.Listener, m.Peer, m.Policy} {
 		e.str(s)
@@ -173,6 +181,9 @@ func decodeMessage(d *dec, m *Message) {
 	m.UTF8 = bits&traitUTF8 != 0
 	if bits&traitClass != 0 {
 		m.Campaign, m.Priority = d.str(), Priority(d.uint())
+	}
+	if bits&traitSubject != 0 {
+		m.Subject = d.uint()
 	}
 	for _, p := range []*string{&m.Return, &m.EnvID, &m.Origin, &m.Customer, &m.Listener, &m.Peer, &m.Policy} {
 		*p = d.str()
