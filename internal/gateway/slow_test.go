@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	crand "crypto/rand"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -28,7 +29,7 @@ func TestSlowDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer sp.Close()
-		w := newWorldWith(t, defaults, func(o *gateway.Options) { o.Store = sp })
+		w := newWorldWith(t, defaults, func(o *gateway.Options) { o.Store, o.Random = sp, crand.Reader })
 		defer w.spool.Close()
 		r := &delays{r: rand.New(rand.NewPCG(1, 1))}
 		const clients, each = 60, 60
