@@ -70,7 +70,7 @@ func shapingOf(e *env, file string) (*config.Config, *shaping.Shaping, error) {
 	cfg := &config.Config{Shaping: config.Shipped()}
 	if file != "" {
 		var err error
-		if cfg, err = loadConfig(e, file, false); err != nil {
+		if cfg, err = loadConfig(e, file, false, nil); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -55,6 +55,10 @@ type Options struct {
 	Stores ledger.FS                            // of the ledger's index and the suppression list; the disk where nil
 	Random io.Reader
 	By     string // who started it, for the ledger
+	// Budget is how long a reload may take to read and prove a policy; 0 sets no limit.
+	// Late tells when the start has taken too long; nil is never.
+	Budget time.Duration
+	Late   func() bool
 	// Elsewhere sends every outgoing connection to another address, for rehearsals on
 	// loopback; nil sends mail where it belongs.
 	Elsewhere func(netip.AddrPort) netip.AddrPort
@@ -134,7 +138,7 @@ func (a *App) push(name string, do func(context.Context) error) {
 func (a *App) wire(ctx context.Context) error {
 	cfg := a.o.Config
 	state := cfg.Node.State
-	proved, err := prove(cfg, a.o.Now())
+	proved, err := prove(cfg, a.o.Now(), a.o.Late)
 	if err != nil {
 		return err
 	}
@@ -443,7 +447,8 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	if req.File != "" && !sameFile(req.File, path) {
 		return nil, fmt.Errorf("reload %s: this node was started with %s", req.File, path)
 	}
-	cfg, diags := config.Load(path, config.Options{Now: a.o.Now})
+	late := Late(a.o.Budget)
+	cfg, diags := config.Load(path, config.Options{Now: a.o.Now, Late: late})
 	if diags.HasErrors() {
 		var b strings.Builder
 		diags.Write(&b, false)
@@ -457,7 +462,7 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	if !same {
 		return nil, fmt.Errorf("reload %s: %s, which needs a restart; the running policy stays", path, what)
 	}
-	proved, err := prove(cfg, a.o.Now())
+	proved, err := prove(cfg, a.o.Now(), late)
 	if err != nil {
 		return nil, fmt.Errorf("reload %s: the running policy stays: %w", path, err)
 	}

@@ -61,9 +61,18 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	for _, p := range cfg.Providers {
 		providers = append(providers, report.Provider(p))
 	}
+	topology := cfg.Topology()
 	g.judge = report.New(report.Options{
 		Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring },
-		Hostname: cfg.Node.Hostname, Sources: ownSources(cfg), Providers: providers, Since: a.since,
+		Hostname: cfg.Node.Hostname, Sources: ownSources(cfg), Providers: providers, Since: a.since, Now: a.o.Now,
+		Sink: func(recipient string) bool {
+			p, err := smtp.ParseMailbox(recipient)
+			if err != nil {
+				return false
+			}
+			n, err := policy.Normalise(p)
+			return err == nil && topology.DeclaredSink(n)
+		},
 	})
 	return g, nil
 }

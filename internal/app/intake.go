@@ -127,6 +127,11 @@ func (in *intake) later(id smtp.ID, cause error) {
 	in.failed[id]++
 	wait := backOff(in.failed[id])
 	in.app.log.Error("report not judged", "id", id.String(), "err", cause, "again_in", wait)
+	in.wait(id, wait)
+}
+
+// wait takes a report up again after a while.
+func (in *intake) wait(id smtp.ID, wait time.Duration) {
 	after := in.app.o.After(wait)
 	in.wg.Add(1)
 	go func() {
@@ -174,9 +179,13 @@ func (in *intake) read(ctx context.Context, id smtp.ID) error {
 		if states[i].State != spool.Held || states[i].Reason != spool.ReasonConsume {
 			continue
 		}
-		v, err := g.judge.Judge(ctx, report.Input{Raw: raw, Auth: auth, Peer: peer, To: m.Recipients[i].To})
+		v, err := g.judge.Judge(ctx, report.Input{Raw: raw, Auth: auth, Peer: peer, To: m.Recipients[i].To, Received: m.Accepted})
 		if err != nil {
 			return err
+		}
+		if !v.Again.IsZero() { // a row that it rests on may be under way to the ledger
+			in.wait(id, max(v.Again.Sub(a.o.Now()), firstRetry))
+			return nil
 		}
 		if err := in.settle(ctx, m, i, v); err != nil {
 			return err

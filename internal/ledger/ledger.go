@@ -12,6 +12,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"postern.dev/postern/internal/smtp"
@@ -36,10 +37,12 @@ type Options struct {
 // Ledger is the embedded store. Its methods may be called from any goroutine; Apply
 // and Flush from one at a time.
 type Ledger struct {
-	db     *pebble.DB
-	log    *slog.Logger
-	now    func() time.Time
-	broken *broken
+	db      *pebble.DB
+	dir     string
+	options *pebble.Options
+	log     *slog.Logger
+	now     func() time.Time
+	broken  *broken
 
 	mu       sync.Mutex
 	position uint64
@@ -48,15 +51,16 @@ type Ledger struct {
 }
 
 // Key spaces. Each key begins with its letter; "suffix" is the event's time and a
-// hash of its stored form, so that applying an event again changes nothing.
+// hash of its stored form, so that applying an event again changes nothing. A message
+// id begins with the time, to the millisecond, so keys that end in one sort by it.
 const (
-	keyEvent    = 'e' // message id, suffix -> event
-	keyTime     = 't' // suffix -> id of an accepted message, or the event where it has no message
+	keyEvent    = 'e' // message id -> Accepted; message id, suffix -> its other events
+	keyTime     = 't' // suffix -> event without a message
 	keyMID      = 'm' // hash of Message-ID, id
 	keyDKIM     = 'd' // hash of b=, id
-	keyRcpt     = 'r' // hash of recipient, suffix -> id
-	keySource   = 's' // source address, hash of domain, suffix -> id
-	keyPath     = 'p' // hash of path, suffix -> event
+	keyRcpt     = 'r' // hash of recipient, id
+	keyHandOff  = 'h' // see handOffKey
+	keyPath     = 'p' // hash of path, suffix -> event, of a hand-off what an impact needs
 	keyReport   = 'R' // suffix -> event
 	keyAbout    = 'a' // id, suffix -> Reported
 	keySeen     = 'v' // hash of a report's identity
@@ -83,18 +87,21 @@ func Open(dir string, o Options) (*Ledger, error) {
 		o.Now = time.Now
 	}
 	broken := newBroken(o.Log, o.Failed)
-	po := &pebble.Options{FS: o.FS, Logger: broken, EventListener: broken.listener(), CacheSize: o.Cache, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest}
+	po := store(&o, broken)
 	db, err := pebble.Open(dir, po)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", dir, err)
 	}
-	l := &Ledger{db: db, log: o.Log, now: o.Now, broken: broken, moved: make(chan struct{})}
+	l := &Ledger{db: db, dir: dir, options: po, log: o.Log, now: o.Now, broken: broken, moved: make(chan struct{})}
 	v, closer, err := db.Get(metaPosition)
 	if err == nil {
 		l.position = binary.BigEndian.Uint64(v)
 		err = closer.Close()
 	} else if errors.Is(err, pebble.ErrNotFound) {
 		err = nil
+	}
+	if err == nil {
+		err = l.migrate()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open ledger %s: %w", dir, err), db.Close())
@@ -105,6 +112,23 @@ func Open(dir string, o Options) (*Ledger, error) {
 // Err gives why nothing can be written any more; nil while it can. What was not written
 // stays in the log, from where the next start reads it.
 func (l *Ledger) Err() error { return l.broken.err() }
+
+// store sets Pebble up for a large index of which little is ever read: the lower levels
+// are compressed well, and look-ups of one key ask a Bloom filter first, since most
+// reports are about mail that is not here.
+func store(o *Options, broken *broken) *pebble.Options {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	po := &pebble.Options{FS: o.FS, Logger: broken, EventListener: broken.listener(), CacheSize: o.Cache, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest}
+	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionGood })
+	for i := range po.Levels {
+		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		po.Levels[i].BlockSize = 16 << 10 // events of one time are much alike: a quarter less than with 4 KiB
+	}
+	po.EnsureDefaults()
+	return po
+}
 
 // Close flushes and closes.
 func (l *Ledger) Close() error {
@@ -177,6 +201,9 @@ func (l *Ledger) wake() {
 	close(l.moved)
 	l.moved = make(chan struct{})
 }
+
+// Size gives the octets that the store takes on the disk.
+func (l *Ledger) Size() uint64 { return l.db.Metrics().DiskSpaceUsage() }
 
 // Flush makes everything applied durable and gives the position up to which it is.
 func (l *Ledger) Flush() (uint64, error) {
@@ -282,8 +309,6 @@ func DKIMHash(b string) uint64 { return xxhash.Sum64String(strings.Join(strings.
 
 func (p Path) key() []byte { return hash8(p.Listener + "\x00" + p.Filter + "\x00" + p.Origin) }
 
-func source16(e *HandedOff) []byte { a := e.Source.As16(); return a[:] }
-
 // index puts one event under all its keys. What cannot be decoded is kept apart.
 func (l *Ledger) index(b *pebble.Batch, ev []byte) error {
 	e, err := Decode(ev)
@@ -311,8 +336,7 @@ func entries(e Event, ev []byte) [][2][]byte {
 	put := func(k, v []byte) { out = append(out, [2][]byte{k, v}) }
 	switch e := e.(type) {
 	case *Accepted:
-		put(key(keyEvent, e.ID[:], sfx), ev)
-		put(key(keyTime, sfx), e.ID[:])
+		put(key(keyEvent, e.ID[:]), ev)
 		if e.MessageID != "" {
 			put(key(keyMID, hash8(e.MessageID), e.ID[:]), nil)
 		}
@@ -320,12 +344,12 @@ func entries(e Event, ev []byte) [][2][]byte {
 			put(key(keyDKIM, u64(d), e.ID[:]), nil)
 		}
 		for i := range e.Decisions {
-			put(key(keyRcpt, hash8(RecipientKey(e.Decisions[i].Recipient)), sfx), e.ID[:])
+			put(key(keyRcpt, hash8(RecipientKey(e.Decisions[i].Recipient)), e.ID[:]), nil)
 		}
 	case *HandedOff:
 		put(key(keyEvent, e.ID[:], sfx), ev)
-		put(key(keySource, source16(e), hash8(e.Domain), sfx), e.ID[:])
-		put(key(keyPath, e.Path.key(), sfx), ev)
+		put(handOffKey(e), []byte{originCode(e.Path.Origin)})
+		put(key(keyPath, e.Path.key(), sfx), Encode(e.counted()))
 	case *Attempted:
 		put(key(keyEvent, e.ID[:], sfx), ev)
 	case *Bounced:
@@ -410,6 +434,15 @@ func timeBound(t time.Time) []byte {
 		return nil
 	}
 	return u64(uint64(t.UnixMicro()))
+}
+
+// idBound gives the beginning of the ids of a time; the zero time bounds nothing.
+func idBound(t time.Time) []byte {
+	if t.IsZero() {
+		return nil
+	}
+	id := smtp.NewID(t, [6]byte{})
+	return id[:6]
 }
 
 func idAt(k []byte, offset int) (id smtp.ID) {

@@ -385,7 +385,7 @@ func (q *Queue) Bounce(id smtp.ID, rcpt int, reason string) {
 		return
 	}
 	q.mu.Lock()
-	r := q.admit(m, rcpt, spool.RecipientState{State: spool.Held, Reason: spool.ReasonBounce})
+	r := q.admit(m, rcpt, spool.RecipientState{State: spool.Held, Reason: spool.ReasonBounce}, q.moment())
 	if r != 0 {
 		q.items.at(r).busy = true
 	}

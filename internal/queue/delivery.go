@@ -341,7 +341,7 @@ func (d *delivery) delivered(o egress.Outcome, t shaping.Traffic, now time.Time,
 	source, peer, host, security := d.where()
 	e := &ledger.HandedOff{Time: now, ID: d.m.ID, Recipient: d.rcpt, Address: d.r.To.String(), Domain: t.Domain, Path: d.path(), Policy: d.m.Policy,
 		Customer: d.m.Customer, Pool: t.Pool, Source: source, Peer: peer, Host: host, TLS: security, Reply: o.Reply, Attempt: d.attempts, Seconds: now.Sub(d.m.Accepted).Seconds(),
-		Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign}
+		Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign, Subject: d.m.Subject}
 	// Not waited for: a crash in this very group commit sends the message again, which
 	// is better than losing it (RFC 5321, section 4.2.5).
 	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.rcpt, State: spool.Settled}}, Events: [][]byte{ledger.Encode(e)}}

@@ -31,7 +31,8 @@ type Store interface {
 	// what is delivered would be delivered again after a restart.
 	Err() error
 	// Stock yields the live messages as they stood when it was called, with their
-	// envelopes where these are cheap to come by.
+	// envelopes where these are cheap to come by. Their memory may be used again once
+	// yield has returned.
 	Stock(yield func(spool.Entry) bool)
 }
 
@@ -240,8 +241,12 @@ func (q *Queue) Stop(ctx context.Context) {
 // load schedules what was there at the start. It calls taken once the list is made.
 func (q *Queue) load(taken func()) {
 	defer taken()
+	at, n := q.moment(), 0
 	q.o.Store.Stock(func(e spool.Entry) bool {
 		taken()
+		if n++; n%steps == 0 {
+			at = q.moment()
+		}
 		m := e.Message
 		if m == nil {
 			var err error
@@ -250,7 +255,7 @@ func (q *Queue) load(taken func()) {
 				return q.ctx.Err() == nil
 			}
 		}
-		q.add(m, e.States)
+		q.add(m, e.States, at)
 		for i, st := range e.States {
 			if st.State == spool.Held && strings.HasPrefix(st.Reason, spool.ReasonBounce) {
 				q.Bounce(e.ID, i, strings.TrimPrefix(st.Reason, spool.ReasonBounce+": "))
@@ -261,10 +266,18 @@ func (q *Queue) load(taken func()) {
 }
 
 // Add schedules a message that has just been committed.
-func (q *Queue) Add(m *spool.Message) { q.add(m, nil) }
+func (q *Queue) Add(m *spool.Message) { q.add(m, nil, q.moment()) }
+
+// moment is a time, and by how much the time of day is ahead of it.
+type moment struct {
+	now   time.Time
+	ahead time.Duration
+}
+
+func (q *Queue) moment() moment { return moment{q.time.now(), q.time.ahead()} }
 
 // add schedules what is left of a message: as it was accepted where states is nil.
-func (q *Queue) add(m *spool.Message, states []spool.RecipientState) {
+func (q *Queue) add(m *spool.Message, states []spool.RecipientState, at moment) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range m.Recipients {
@@ -276,18 +289,21 @@ func (q *Queue) add(m *spool.Message, states []spool.RecipientState) {
 		if st.State == spool.Settled || st.Reason == spool.ReasonConsume || strings.HasPrefix(st.Reason, spool.ReasonBounce) {
 			continue
 		}
-		q.admit(m, i, st)
+		q.admit(m, i, st, at)
 	}
 }
 
 // admit takes one recipient up. The lock is held.
-func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
+func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState, at moment) ref {
 	if r := q.items.find(m.ID, i); r != 0 {
 		return 0 // known already
 	}
 	r := q.items.add(m.ID, i)
 	it := q.items.at(r)
-	it.state, it.at, it.attempts = st.State, millis(q.time.own(st.NotBefore)), uint16(min(st.Attempts, 1<<16-1))
+	it.state, it.attempts = st.State, uint16(min(st.Attempts, 1<<16-1))
+	if !st.NotBefore.IsZero() {
+		it.at = millis(st.NotBefore.Add(-at.ahead))
+	}
 	d, k := q.domainOf(m, &m.Recipients[i]), keyOf(m, &m.Recipients[i])
 	if len(q.orders.moves) > 0 {
 		k = q.rebound(m, k, d)
@@ -298,7 +314,7 @@ func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
 	}
 	// A notice of the delay that was due before is not sent now: it may have been already.
 	notice := q.o.Routing().Retry.DelayNotice
-	it.noticed = st.Attempts > 0 && notice > 0 && q.o.Clock.Now().Sub(m.Accepted) >= notice
+	it.noticed = st.Attempts > 0 && notice > 0 && at.now.Add(at.ahead).Sub(m.Accepted) >= notice
 	if st.State == spool.Held {
 		it.reason = q.reasons.take(st.Reason)
 		q.held++
@@ -306,7 +322,7 @@ func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
 	}
 	q.waiting++
 	q.tally.came(q.o.Clock.Now())
-	q.place(r, q.time.now())
+	q.place(r, at.now)
 	return r
 }
 

@@ -144,7 +144,7 @@ func (s *store) Submit(b *spool.Batch) error {
 
 func (s *store) Stock(yield func(spool.Entry) bool) {
 	var all []spool.Entry
-	s.Spool.Stock(func(e spool.Entry) bool { all = append(all, e); return true })
+	s.Spool.List(func(e spool.Entry) bool { all = append(all, e); return true })
 	if s.onList != nil {
 		s.onList()
 	}

@@ -84,7 +84,7 @@ type Spool struct {
 	closed   bool
 	segments map[uint32]*segment
 	current  *segment // only the writer changes which
-	live     index
+	live     *index
 	octets   int64    // of the records of live messages
 	recent   int64    // of those in memory
 	outbox   outbox   // the newest events, in memory
