@@ -178,7 +178,7 @@ func runKeys(_ context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := loadConfig(e, file, false)
+	cfg, err := loadConfig(e, file, false, nil)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 		CampaignHeader: cfg.Node.CampaignHeader, PriorityHeader: cfg.Node.PriorityHeader, Priority: priorities(cfg),
 	}
 	g.routing = routing(cfg)
+	g.routing.Sign = signing.self(cfg.Node.Postmaster.Domain)
 	if g.shaping, err = shaping.Compile(cfg.Shaping); err != nil {
 		return nil, err
 	}

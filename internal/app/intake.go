@@ -207,7 +207,9 @@ func (in *intake) settle(ctx context.Context, m *spool.Message, i int, v *report
 	if opened {
 		a.log.Error("incident opened", "incident", s.ID, "trigger", v.Kind, "listener", v.Path.Listener, "filter", v.Path.Filter, "peer", v.Peer.String(), "policy", v.Policy)
 	}
-	a.suppression.ofReport(v, m.ID)
+	if err := a.suppression.ofReport(v, m.ID); err != nil {
+		return err
+	}
 	pos, err := a.spool.Commit(ctx, &spool.Batch{
 		Changes: []spool.Change{{ID: m.ID, Recipient: i, State: spool.Settled}},
 		Events:  [][]byte{ledger.Encode(v.Event(m.ID, a.o.Now()))},

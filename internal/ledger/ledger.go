@@ -21,12 +21,17 @@ import (
 // ErrNotFound tells that the ledger has no such row.
 var ErrNotFound = errors.New("not in the ledger")
 
+// FS is a disk that a store can be on. Tests make one that fails.
+type FS = vfs.FS
+
 // Options are what a Ledger is made of; all may be zero.
 type Options struct {
-	FS    vfs.FS // the disk where nil
-	Cache int64  // octets; 64 MiB
+	FS    FS    // the disk where nil
+	Cache int64 // octets; 64 MiB
 	Log   *slog.Logger
 	Now   func() time.Time
+	// Failed is told once when nothing can be written any more, before whoever writes is.
+	Failed func(error)
 }
 
 // Ledger is the embedded store. Its methods may be called from any goroutine; Apply
@@ -37,10 +42,12 @@ type Ledger struct {
 	options *pebble.Options
 	log     *slog.Logger
 	now     func() time.Time
+	broken  *broken
 
 	mu       sync.Mutex
 	position uint64
 	moved    chan struct{}
+	ended    error // why nobody applies events any more
 }
 
 // Key spaces. Each key begins with its letter; "suffix" is the event's time and a
@@ -79,12 +86,13 @@ func Open(dir string, o Options) (*Ledger, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	po := store(&o)
+	broken := newBroken(o.Log, o.Failed)
+	po := store(&o, broken)
 	db, err := pebble.Open(dir, po)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", dir, err)
 	}
-	l := &Ledger{db: db, dir: dir, options: po, log: o.Log, now: o.Now, moved: make(chan struct{})}
+	l := &Ledger{db: db, dir: dir, options: po, log: o.Log, now: o.Now, broken: broken, moved: make(chan struct{})}
 	v, closer, err := db.Get(metaPosition)
 	if err == nil {
 		l.position = binary.BigEndian.Uint64(v)
@@ -101,14 +109,18 @@ func Open(dir string, o Options) (*Ledger, error) {
 	return l, nil
 }
 
+// Err gives why nothing can be written any more; nil while it can. What was not written
+// stays in the log, from where the next start reads it.
+func (l *Ledger) Err() error { return l.broken.err() }
+
 // store sets Pebble up for a large index of which little is ever read: the lower levels
 // are compressed well, and look-ups of one key ask a Bloom filter first, since most
 // reports are about mail that is not here.
-func store(o *Options) *pebble.Options {
+func store(o *Options, broken *broken) *pebble.Options {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
-	po := &pebble.Options{FS: o.FS, Logger: quiet{o.Log}, CacheSize: o.Cache, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest}
+	po := &pebble.Options{FS: o.FS, Logger: broken, EventListener: broken.listener(), CacheSize: o.Cache, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest}
 	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionGood })
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -116,17 +128,6 @@ func store(o *Options) *pebble.Options {
 	}
 	po.EnsureDefaults()
 	return po
-}
-
-// quiet passes only Pebble's faults on.
-type quiet struct{ log *slog.Logger }
-
-func (q quiet) Infof(string, ...any) {}
-func (q quiet) Errorf(format string, a ...any) {
-	q.log.Error("ledger store", "err", fmt.Sprintf(format, a...))
-}
-func (q quiet) Fatalf(format string, a ...any) {
-	q.log.Error("ledger store", "err", fmt.Sprintf(format, a...))
 }
 
 // Close flushes and closes.
@@ -142,17 +143,23 @@ func (l *Ledger) Position() uint64 {
 	return l.position
 }
 
-// CaughtUp waits until everything before pos is applied.
+// CaughtUp waits until everything before pos is applied. It fails where that is not going
+// to happen any more.
 func (l *Ledger) CaughtUp(ctx context.Context, pos uint64) error {
 	for {
 		l.mu.Lock()
-		there, moved := l.position >= pos, l.moved
+		there, moved, ended := l.position >= pos, l.moved, l.ended
 		l.mu.Unlock()
 		if there {
 			return nil
 		}
+		if ended != nil {
+			return fmt.Errorf("wait for the ledger: %w", ended)
+		}
 		select {
 		case <-moved:
+		case <-l.broken.since:
+			return l.Err()
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the ledger: %w", ctx.Err())
 		}
@@ -173,15 +180,26 @@ func (l *Ledger) Apply(pos uint64, events [][]byte) error {
 	if err := b.Set(metaPosition, binary.BigEndian.AppendUint64(nil, pos), nil); err != nil {
 		return err
 	}
+	if err := l.Err(); err != nil {
+		return err
+	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return fmt.Errorf("apply to ledger: %w", err)
 	}
+	if err := l.Err(); err != nil {
+		return err // it was not applied
+	}
 	l.mu.Lock()
 	l.position = pos
-	close(l.moved)
-	l.moved = make(chan struct{})
+	l.wake()
 	l.mu.Unlock()
 	return nil
+}
+
+// wake lets those look again who wait. The lock is held.
+func (l *Ledger) wake() {
+	close(l.moved)
+	l.moved = make(chan struct{})
 }
 
 // Size gives the octets that the store takes on the disk.
@@ -190,10 +208,13 @@ func (l *Ledger) Size() uint64 { return l.db.Metrics().DiskSpaceUsage() }
 // Flush makes everything applied durable and gives the position up to which it is.
 func (l *Ledger) Flush() (uint64, error) {
 	pos := l.Position()
+	if err := l.Err(); err != nil {
+		return 0, err
+	}
 	if err := l.db.Set([]byte{keyMeta, 'd'}, binary.BigEndian.AppendUint64(nil, pos), pebble.Sync); err != nil {
 		return 0, fmt.Errorf("flush ledger: %w", err)
 	}
-	return pos, nil
+	return pos, l.Err()
 }
 
 // Source is where events come from: the spool.
@@ -202,21 +223,32 @@ type Source interface {
 	Forget(upto uint64)
 }
 
+// often is how long events stay applied that are not durable in the ledger, enough how
+// many.
+const often, enough = time.Second, 64 << 10
+
 // Follow applies what the source has, from the ledger's position on, until ctx ends
 // or something fails. Now and then it flushes and lets the source forget.
 func (l *Ledger) Follow(ctx context.Context, src Source) error {
-	const often, enough = time.Second, 64 << 10
+	err := l.follow(ctx, src)
+	if ctx.Err() == nil {
+		l.mu.Lock()
+		l.ended = err
+		l.wake()
+		l.mu.Unlock()
+	}
+	return err
+}
+
+func (l *Ledger) follow(ctx context.Context, src Source) error {
 	last, unflushed := l.now(), 0
 	for {
-		events, next, err := src.Read(ctx, l.Position(), 4096)
+		n, idle, err := l.step(ctx, src, unflushed > 0)
 		if err != nil {
 			return err
 		}
-		if err := l.Apply(next, events); err != nil {
-			return err
-		}
-		unflushed += len(events)
-		if now := l.now(); unflushed >= enough || now.Sub(last) >= often {
+		unflushed += n
+		if now := l.now(); unflushed >= enough || now.Sub(last) >= often || idle {
 			pos, err := l.Flush()
 			if err != nil {
 				return err
@@ -225,6 +257,24 @@ func (l *Ledger) Follow(ctx context.Context, src Source) error {
 			last, unflushed = now, 0
 		}
 	}
+}
+
+// step applies what the source has next, and gives how many events that were. Where some
+// wait to become durable it waits for more only a while, and tells of that.
+func (l *Ledger) step(ctx context.Context, src Source, bounded bool) (n int, idle bool, err error) {
+	wait, cancel := ctx, context.CancelFunc(func() {})
+	if bounded {
+		wait, cancel = context.WithTimeout(ctx, often)
+	}
+	defer cancel()
+	events, next, err := src.Read(wait, l.Position(), 4096)
+	if err != nil && wait.Err() != nil && ctx.Err() == nil {
+		return 0, true, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	return len(events), false, l.Apply(next, events)
 }
 
 // suffix makes the end of a key from an event's time and content.
