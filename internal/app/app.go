@@ -89,6 +89,7 @@ type App struct {
 	intake      *intake
 	suppression *suppression
 	metrics     *metrics
+	watch       *watch
 
 	reload  sync.Mutex
 	stack   []closer
@@ -122,6 +123,7 @@ func New(ctx context.Context, o Options) (*App, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &App{o: o, log: o.Log, started: o.Now(), failed: make(chan error, 4), metrics: newMetrics()}
+	a.watch = newWatch(a)
 	if err := a.wire(ctx); err != nil {
 		return nil, errors.Join(err, a.Stop(ctx))
 	}
@@ -176,6 +178,8 @@ func (a *App) wire(ctx context.Context) error {
 	}
 	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals))
 	a.metrics.stores(a)
+	a.watch.start()
+	a.push("rates", func(context.Context) error { a.watch.stop(); return nil })
 	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
 }
@@ -209,7 +213,7 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	follow, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics}, a.suppression})
+		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics, a.watch}, a.suppression})
 		done <- err
 		if follow.Err() == nil {
 			a.fail(fmt.Errorf("ledger no longer follows the spool: %w", err))
@@ -249,6 +253,7 @@ type source struct {
 	*spool.Spool
 	journals *journals
 	metrics  *metrics
+	watch    *watch
 }
 
 // Forget implements ledger.Source: the log files have a say.
@@ -260,6 +265,7 @@ func (s source) Read(ctx context.Context, from uint64, most int) ([][]byte, uint
 	for _, e := range events {
 		if len(e) > 0 {
 			s.metrics.event(e[0])
+			s.watch.event(e)
 		}
 	}
 	return events, next, err

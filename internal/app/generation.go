@@ -27,6 +27,7 @@ type generation struct {
 	gateway *gateway.Generation
 	routing *queue.Routing
 	judge   *report.Judge
+	sink    func(recipient string) bool
 	shaping *shaping.Program
 	certs   map[string]*tls.Certificate // by listener
 }
@@ -61,20 +62,26 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	for _, p := range cfg.Providers {
 		providers = append(providers, report.Provider(p))
 	}
-	topology := cfg.Topology()
+	g.sink = sinks(cfg)
 	g.judge = report.New(report.Options{
 		Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring },
 		Hostname: cfg.Node.Hostname, Sources: ownSources(cfg), Providers: providers, Since: a.since, Now: a.o.Now,
-		Sink: func(recipient string) bool {
-			p, err := smtp.ParseMailbox(recipient)
-			if err != nil {
-				return false
-			}
-			n, err := policy.Normalise(p)
-			return err == nil && topology.DeclaredSink(n)
-		},
+		Sink: g.sink,
 	})
 	return g, nil
+}
+
+// sinks reports recipients to whom the operator lets strangers' mail go.
+func sinks(cfg *config.Config) func(string) bool {
+	topology := cfg.Topology()
+	return func(recipient string) bool {
+		p, err := smtp.ParseMailbox(recipient)
+		if err != nil {
+			return false
+		}
+		n, err := policy.Normalise(p)
+		return err == nil && topology.DeclaredSink(n)
+	}
 }
 
 // ownSources reports the addresses of the pools: mail from them is ours.

@@ -51,6 +51,7 @@ type Options struct {
 	Charts      int                   // most that are kept; those that had mail last stay; 20,000 where zero
 	Share       float64               // of messages that are complained of, before anything is known; 0.0002 where zero
 	Inside      func(netip.Addr) bool // reports hosts within the house; none where nil
+	Sink        func(string) bool     // reports recipients to whom anybody's mail may go; none where nil
 }
 
 // Monitor follows the charts. Its methods may be called from any goroutine.
@@ -81,6 +82,9 @@ func New(o Options) *Monitor {
 	}
 	if o.Inside == nil {
 		o.Inside = func(netip.Addr) bool { return false }
+	}
+	if o.Sink == nil {
+		o.Sink = func(string) bool { return false }
 	}
 	return &Monitor{o: o, charts: map[Chart]*chart{}, laws: map[string]*law{"": newLaw()}, groups: map[string]string{}, readable: map[string]*parse{},
 		told: map[string]time.Time{}, counts: map[dayCount]int{}}
@@ -113,7 +117,7 @@ func (m *Monitor) handedOff(e *ledger.HandedOff) {
 	if e.Peer.IsValid() && m.o.Inside(e.Peer.Addr().Unmap()) {
 		return
 	}
-	if e.Path.Origin == "stranger" {
+	if e.Path.Origin == "stranger" && !m.o.Sink(e.Address) {
 		m.stranger(Emitted, e.Path, e.Time, fmt.Sprintf("mail that nobody of ours sent was handed to %s", cmp.Or(e.Host, e.Peer.String())))
 	}
 	group := cmp.Or(e.Provider, e.Domain)
