@@ -59,6 +59,7 @@ type Options struct {
 	// Late tells when the start has taken too long; nil is never.
 	Budget time.Duration
 	Late   func() bool
+	NoMail bool // opens no listener: logs are watched and reports read
 	// Elsewhere sends every outgoing connection to another address, for rehearsals on
 	// loopback; nil sends mail where it belongs.
 	Elsewhere func(netip.AddrPort) netip.AddrPort
@@ -88,8 +89,10 @@ type App struct {
 	gateway     *gateway.Gateway
 	intake      *intake
 	suppression *suppression
+	watches     *watches
+	inboxes     *inboxes
 	metrics     *metrics
-	watch       *watch
+	rates       *rates
 
 	reload  sync.Mutex
 	stack   []closer
@@ -123,7 +126,7 @@ func New(ctx context.Context, o Options) (*App, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &App{o: o, log: o.Log, started: o.Now(), failed: make(chan error, 4), metrics: newMetrics()}
-	a.watch = newWatch(a)
+	a.rates = newRates(a)
 	if err := a.wire(ctx); err != nil {
 		return nil, errors.Join(err, a.Stop(ctx))
 	}
@@ -173,13 +176,14 @@ func (a *App) wire(ctx context.Context) error {
 		return err
 	}
 	a.wireMail(cfg, acts)
+	a.watches, a.inboxes = newWatches(a), newInboxes(a)
 	if err := a.missedTrips(ctx); err != nil {
 		return err
 	}
-	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals))
+	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals), newWatchMetrics(a.watches))
 	a.metrics.stores(a)
-	a.watch.start()
-	a.push("rates", func(context.Context) error { a.watch.stop(); return nil })
+	a.rates.start()
+	a.push("rates", func(context.Context) error { a.rates.stop(); return nil })
 	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
 }
@@ -213,7 +217,7 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	follow, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics, a.watch}, a.suppression})
+		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics, a.rates}, a.suppression})
 		done <- err
 		if follow.Err() == nil {
 			a.fail(fmt.Errorf("ledger no longer follows the spool: %w", err))
@@ -253,7 +257,7 @@ type source struct {
 	*spool.Spool
 	journals *journals
 	metrics  *metrics
-	watch    *watch
+	rates    *rates
 }
 
 // Forget implements ledger.Source: the log files have a say.
@@ -265,7 +269,7 @@ func (s source) Read(ctx context.Context, from uint64, most int) ([][]byte, uint
 	for _, e := range events {
 		if len(e) > 0 {
 			s.metrics.event(e[0])
-			s.watch.event(e)
+			s.rates.event(e)
 		}
 	}
 	return events, next, err
@@ -356,22 +360,33 @@ func (a *App) onGuard(g ledger.GuardTripped) {
 
 // Start begins to serve.
 func (a *App) Start(ctx context.Context) error {
-	if err := a.start(); err != nil {
+	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.Stop(ctx))
 	}
 	return nil
 }
 
-func (a *App) start() error {
+func (a *App) start(ctx context.Context) error {
 	a.intake.start()
 	a.push("report intake", func(context.Context) error { a.intake.stop(); return nil })
 	a.queue.Start()
 	a.push("queue", func(ctx context.Context) error { a.queue.Stop(ctx); return nil })
+	a.push("watches", func(context.Context) error { a.watches.stop(func(string) bool { return true }); return nil })
+	if err := a.watches.apply(ctx, a.now().cfg.Watches); err != nil {
+		return err
+	}
+	a.push("intakes", func(context.Context) error { a.inboxes.stop(); return nil })
+	if err := a.inboxes.apply(a.now().cfg.Intakes); err != nil {
+		return err
+	}
 	if err := a.serveAdmin(); err != nil {
 		return err
 	}
 	cfg := a.now().cfg
 	for i := range cfg.Listeners {
+		if a.o.NoMail {
+			break
+		}
 		if err := a.listen(&cfg.Listeners[i]); err != nil {
 			return err
 		}
@@ -486,6 +501,12 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	a.current.Store(g)
 	a.shaping.Load(g.shaping)
 	a.queue.Reconsider()
+	if err := a.watches.apply(ctx, cfg.Watches); err != nil {
+		a.log.Error("watch does not follow", "err", err)
+	}
+	if err := a.inboxes.apply(cfg.Intakes); err != nil {
+		a.log.Error("intake does not follow", "err", err)
+	}
 	a.suppression.list.KeepHashesOnly(cfg.Suppression.Hashed)
 	a.logProof(cfg, proved)
 	a.log.Info("policy loaded", "policy", cfg.Version, "filters", len(cfg.Program.Filters), "by", req.By, "reason", req.Reason)

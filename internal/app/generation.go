@@ -16,6 +16,7 @@ import (
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 	"postern.dev/postern/internal/stamp"
+	"postern.dev/postern/internal/watch"
 )
 
 // generation is everything that one configuration decides. It is built as a whole
@@ -30,6 +31,7 @@ type generation struct {
 	sink    func(recipient string) bool
 	shaping *shaping.Program
 	certs   map[string]*tls.Certificate // by listener
+	watched map[string]*watch.Rows
 }
 
 // build makes a generation. Whatever can fail has failed before or fails here,
@@ -47,7 +49,10 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	if err != nil {
 		return nil, err
 	}
-	g := &generation{cfg: cfg, proof: proved, ring: ring, certs: certs}
+	g := &generation{cfg: cfg, proof: proved, ring: ring, certs: certs, watched: map[string]*watch.Rows{}}
+	for i := range cfg.Watches {
+		g.watched[cfg.Watches[i].Name] = WatchRows(cfg, &cfg.Watches[i])
+	}
 	g.gateway = &gateway.Generation{
 		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program, Signing: signing,
 		CustomerOf:     func(user string) string { return cfg.Users[user].Customer },
@@ -58,29 +63,29 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	if g.shaping, err = shaping.Compile(cfg.Shaping); err != nil {
 		return nil, err
 	}
-	var providers []report.Provider
-	for _, p := range cfg.Providers {
-		providers = append(providers, report.Provider(p))
-	}
-	g.sink = sinks(cfg)
-	g.judge = report.New(report.Options{
-		Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring },
-		Hostname: cfg.Node.Hostname, Sources: ownSources(cfg), Providers: providers, Since: a.since, Now: a.o.Now,
-		Sink: g.sink,
-	})
+	o := report.Options{Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring }, Since: a.since, Watched: a.ledger, Now: a.o.Now}
+	JudgeOptions(cfg, &o)
+	g.judge, g.sink = report.New(o), o.Sink
 	return g, nil
 }
 
-// sinks reports recipients to whom the operator lets strangers' mail go.
-func sinks(cfg *config.Config) func(string) bool {
-	topology := cfg.Topology()
+// JudgeOptions sets what a judge takes from a configuration.
+func JudgeOptions(cfg *config.Config, o *report.Options) {
+	for _, p := range cfg.Providers {
+		o.Providers = append(o.Providers, report.Provider(p))
+	}
+	o.Hostname, o.Sources, o.Hosts, o.Sink = cfg.Node.Hostname, ownSources(cfg), watchedHosts(cfg), declaredSink(cfg.Topology())
+}
+
+// declaredSink reports recipients to whom a stranger's mail may go.
+func declaredSink(t *policy.Topology) func(recipient string) bool {
 	return func(recipient string) bool {
 		p, err := smtp.ParseMailbox(recipient)
 		if err != nil {
 			return false
 		}
 		n, err := policy.Normalise(p)
-		return err == nil && topology.DeclaredSink(n)
+		return err == nil && t.DeclaredSink(n)
 	}
 }
 
@@ -93,6 +98,17 @@ func ownSources(cfg *config.Config) func(netip.Addr) bool {
 		}
 	}
 	return func(a netip.Addr) bool { return own[a.Unmap()] }
+}
+
+// watchedHosts names the watches by how their servers call themselves.
+func watchedHosts(cfg *config.Config) map[string]string {
+	out := map[string]string{}
+	for i := range cfg.Watches {
+		if h := cfg.Watches[i].Hostname; h != "" {
+			out[h] = cfg.Watches[i].Name
+		}
+	}
+	return out
 }
 
 func routing(cfg *config.Config) *queue.Routing {

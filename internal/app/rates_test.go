@@ -11,14 +11,14 @@ import (
 	"postern.dev/postern/internal/queue"
 )
 
-// TestWatch: mail of a stranger that goes to a host outside is told of; to an inside host,
+// TestRates: mail of a stranger that goes to a host outside is told of; to an inside host,
 // to a sink, and what a former run has done, is not.
-func TestWatch(t *testing.T) {
+func TestRates(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var text strings.Builder
 	a := &App{started: at, metrics: newMetrics(), log: slog.New(slog.NewTextHandler(&text, nil))}
 	a.current.Store(&generation{routing: &queue.Routing{Inside: map[string]netip.AddrPort{"desk": netip.MustParseAddrPort("10.9.0.7:25")}}, sink: func(r string) bool { return r == "archive@x.example" }})
-	w := newWatch(a)
+	w := newRates(a)
 	event := func(when time.Time, peer, to string) {
 		w.event(ledger.Encode(&ledger.HandedOff{Time: when, Address: to, Domain: "x.example", Peer: netip.MustParseAddrPort(peer), Path: ledger.Path{Listener: "internet", Origin: "stranger"}}))
 	}
