@@ -92,6 +92,7 @@ type App struct {
 	watches     *watches
 	inboxes     *inboxes
 	metrics     *metrics
+	rates       *rates
 
 	reload  sync.Mutex
 	stack   []closer
@@ -125,6 +126,7 @@ func New(ctx context.Context, o Options) (*App, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &App{o: o, log: o.Log, started: o.Now(), failed: make(chan error, 4), metrics: newMetrics()}
+	a.rates = newRates(a)
 	if err := a.wire(ctx); err != nil {
 		return nil, errors.Join(err, a.Stop(ctx))
 	}
@@ -180,6 +182,8 @@ func (a *App) wire(ctx context.Context) error {
 	}
 	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals), newWatchMetrics(a.watches))
 	a.metrics.stores(a)
+	a.rates.start()
+	a.push("rates", func(context.Context) error { a.rates.stop(); return nil })
 	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
 }
@@ -213,7 +217,7 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	follow, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics}, a.suppression})
+		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics, a.rates}, a.suppression})
 		done <- err
 		if follow.Err() == nil {
 			a.fail(fmt.Errorf("ledger no longer follows the spool: %w", err))
@@ -253,6 +257,7 @@ type source struct {
 	*spool.Spool
 	journals *journals
 	metrics  *metrics
+	rates    *rates
 }
 
 // Forget implements ledger.Source: the log files have a say.
@@ -264,6 +269,7 @@ func (s source) Read(ctx context.Context, from uint64, most int) ([][]byte, uint
 	for _, e := range events {
 		if len(e) > 0 {
 			s.metrics.event(e[0])
+			s.rates.event(e)
 		}
 	}
 	return events, next, err

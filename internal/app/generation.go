@@ -28,6 +28,7 @@ type generation struct {
 	gateway *gateway.Generation
 	routing *queue.Routing
 	judge   *report.Judge
+	sink    func(recipient string) bool
 	shaping *shaping.Program
 	certs   map[string]*tls.Certificate // by listener
 	watched map[string]*watch.Rows
@@ -64,7 +65,7 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	}
 	o := report.Options{Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring }, Since: a.since, Watched: a.ledger, Now: a.o.Now}
 	JudgeOptions(cfg, &o)
-	g.judge = report.New(o)
+	g.judge, g.sink = report.New(o), o.Sink
 	return g, nil
 }
 

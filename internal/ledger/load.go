@@ -44,7 +44,7 @@ func (l *Ledger) Load(ctx context.Context, events iter.Seq2[Event, error]) error
 			return fmt.Errorf("load ledger: %w", err)
 		}
 	}
-	return nil
+	return l.Err()
 }
 
 // run gathers the entries of one key space.
