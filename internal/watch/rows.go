@@ -55,6 +55,11 @@ func (i *Identify) owner(m *history.Message) Owner {
 				return Owner{customer, c}
 			}
 		}
+		if i.Client != nil {
+			if o, ok := i.Client(m.Client); ok && o.Origin == customer {
+				return o
+			}
+		}
 		return Owner{customer, ""}
 	}
 	if m.Own {
