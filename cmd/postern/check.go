@@ -20,6 +20,8 @@ const checkHelp = `Reads a configuration, reports every fault as file:line:colum
 may relay. Each finding comes with the SMTP session that shows it, the filters that would
 have stopped it, and the smallest change that does.
 
+What is not settled within -budget is unknown, with the filter at which time was up.
+
 Exit status: 0 closed, 1 open, 2 cannot tell or bad input. Waived findings do not count.`
 
 // checking is one run of check.
@@ -29,6 +31,7 @@ type checking struct {
 	cfg    *config.Config
 	diags  config.Diagnostics
 	o      *proof.Outcome
+	late   func() bool
 	took   time.Duration
 	repair bool
 	replay bool
@@ -46,6 +49,7 @@ func runCheck(ctx context.Context, e *env, args []string) error {
 	f.BoolVar(&c.repair, "repair", false, "make the repairs in the files, and prove the policy again")
 	f.BoolVar(&c.replay, "replay", false, "play each session against a gateway with this policy on loopback, up to the arrival")
 	f.BoolVar(&c.quiet, "q", false, "print faults and the last line only")
+	budget := budgetFlag(f)
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -56,14 +60,17 @@ func runCheck(ctx context.Context, e *env, args []string) error {
 	if n := chosen(*asJSON, *asSARIF, *asSMT2); n > 1 || n == 1 && (c.repair || c.replay) {
 		return usagef("check prints -json, or -sarif, or -smt2, or does -repair and -replay")
 	}
+	if c.late, err = within(*budget); err != nil {
+		return err
+	}
 	stop := endAtOnce(ctx)
 	defer stop()
-	c.cfg, c.diags = config.Load(c.path, config.Options{})
+	c.cfg, c.diags = config.Load(c.path, config.Options{Late: c.late})
 	if *asSMT2 {
 		return c.smt2()
 	}
 	if c.cfg != nil {
-		c.prove()
+		c.prove(!c.quiet)
 	}
 	stop()
 	switch {
@@ -89,7 +96,8 @@ func chosen(flags ...bool) int {
 // warningTime is how long warnings are looked for, once the claims are settled.
 const warningTime = 10 * time.Second
 
-func (c *checking) prove() {
+// prove proves the policy as it is now, and looks for warnings if it is to.
+func (c *checking) prove(warnings bool) {
 	begin := time.Now()
 	var late time.Time
 	enough := func() bool {
@@ -98,7 +106,7 @@ func (c *checking) prove() {
 		}
 		return time.Now().After(late)
 	}
-	r := verify.Check(c.cfg.Program, verify.Options{NoWarnings: c.quiet, Enough: enough})
+	r := verify.Check(c.cfg.Program, verify.Options{NoWarnings: !warnings, Enough: enough, Late: c.late})
 	c.o, c.took = proof.Apply(r, c.cfg.Waivers, time.Now()), time.Since(begin)
 }
 
@@ -228,13 +236,19 @@ func (c *checking) mend() error {
 		for n, b := range files {
 			edited[n] = b
 		}
-		cfg, diags := proof.Reread(c.path, edited, config.Options{}, os.ReadFile)
+		cfg, diags := proof.Reread(c.path, edited, config.Options{Late: c.late}, os.ReadFile)
+		if cfg == nil && c.late() {
+			return &exitError{code: exitUsage, text: "time was up; nothing is written", hint: "give it more with -budget"}
+		}
 		if cfg == nil || !proof.Same(cfg.Program.Filters, repairs[0].Filters) {
 			return &exitError{code: exitUsage, text: fmt.Sprintf("the repair cannot be written: the files would say something else (%s)", diags.Count()), hint: repairs[0].String()}
 		}
 		fmt.Fprintf(c.e.stdout, "repaired: %s\n", repairs[0])
 		c.cfg, c.diags = cfg, diags
-		c.prove()
+		c.prove(false) // warnings have been told, and take longer than all the rest
+	}
+	if len(edited) > 0 && c.late() {
+		return &exitError{code: exitUsage, text: "time was up; nothing is written", hint: "give it more with -budget"}
 	}
 	if len(edited) == 0 {
 		fmt.Fprintln(c.e.stdout, "nothing is written: there is no repair to make")

@@ -72,8 +72,12 @@ suspend  keeps back what waits and what is still to come, until it is resumed or
 resume   ends suspensions: by -order, by the same choice, or -all
 rebind   moves what waits and what is held to another pool, -to
 orders   lists the suspensions in force
+top      shows sites, or pools with -by pool, and how fast mail comes and goes, again each
+         second: q quits, s and S sort, tab changes between sites and pools. With -once,
+         -n, -json or without a terminal it prints
 
-A site is the destinations that share a set of MX hosts. Suspensions survive a restart.
+A site is the destinations that share a set of MX hosts; suspend, resume and rebind take
+a domain for it too, and suspend says who shares it. Suspensions survive a restart.
 Each act stands in the ledger with who did it and why. What is released passes the
 relay guard again. Exit status 1: nothing was chosen.`
 

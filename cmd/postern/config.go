@@ -18,8 +18,8 @@ import (
 
 // loadConfig reads a configuration and prints what is wrong with it. loud prints
 // warnings too.
-func loadConfig(e *env, path string, loud bool) (*config.Config, error) {
-	cfg, diags := config.Load(path, config.Options{})
+func loadConfig(e *env, path string, loud bool, late func() bool) (*config.Config, error) {
+	cfg, diags := config.Load(path, config.Options{Late: late})
 	if loud || diags.HasErrors() {
 		diags.Write(e.stderr, isTerminal(e.stderr))
 	}

@@ -17,6 +17,8 @@ new one. A class is a pair of deciding filters and an origin. Behind them it lis
 do otherwise to messages whose fate is the same: logs, tags, headers, limits, copies, and
 whom held mail is for.
 
+Past -budget the search is cut short.
+
 Exit status: 0 every message has the same fate and the same effects, 1 some have not, 2 bad
 input, or the search was cut short.`
 
@@ -32,6 +34,7 @@ func runDiff(ctx context.Context, e *env, args []string) error {
 	defer endAtOnce(ctx)()
 	f := flags("diff")
 	asJSON := f.Bool("json", false, "print one JSON object")
+	budget := budgetFlag(f)
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -39,35 +42,39 @@ func runDiff(ctx context.Context, e *env, args []string) error {
 	if len(rest) != 2 {
 		return &exitError{code: exitUsage, text: "diff takes two configurations, the old one first", hint: "postern help diff"}
 	}
+	late, err := within(*budget)
+	if err != nil {
+		return err
+	}
 	// What stood in an old file need not be waived today.
-	old, err := readPolicy(e, rest[0])
+	old, err := readPolicy(e, rest[0], late)
 	if err != nil {
 		return err
 	}
-	next, err := readPolicy(e, rest[1])
+	next, err := readPolicy(e, rest[1], late)
 	if err != nil {
 		return err
 	}
-	changes, complete := verify.Diff(old.Program, next.Program, verify.Options{})
+	c := verify.Diff(old.Program, next.Program, verify.Options{Late: late})
 	if *asJSON {
-		if err := printJSON(e, difference{Old: old.Version, New: next.Version, Complete: complete, Changes: proof.NewChanges(changes)}); err != nil {
+		if err := printJSON(e, difference{Old: old.Version, New: next.Version, Complete: c.Complete, Changes: proof.NewChanges(c.Changes)}); err != nil {
 			return err
 		}
 	} else {
-		printDiff(e, old, next, changes, complete)
+		printDiff(e, old, next, c)
 	}
 	switch {
-	case len(changes) > 0:
+	case len(c.Changes) > 0:
 		return &exitError{code: exitNo}
-	case !complete:
+	case !c.Complete:
 		return &exitError{code: exitUsage}
 	}
 	return nil
 }
 
 // readPolicy reads a configuration whose waivers' dates do not matter.
-func readPolicy(e *env, path string) (*config.Config, error) {
-	cfg, diags := config.Load(path, config.Options{AnyDay: true})
+func readPolicy(e *env, path string, late func() bool) (*config.Config, error) {
+	cfg, diags := config.Load(path, config.Options{AnyDay: true, Late: late})
 	if diags.HasErrors() {
 		diags.Write(e.stderr, isTerminal(e.stderr))
 		return nil, &exitError{code: exitUsage, text: fmt.Sprintf("%s does not load: %s", path, diags.Count())}
@@ -75,11 +82,11 @@ func readPolicy(e *env, path string) (*config.Config, error) {
 	return cfg, nil
 }
 
-func printDiff(e *env, old, next *config.Config, changes []verify.Change, complete bool) {
+func printDiff(e *env, old, next *config.Config, d *verify.Comparison) {
 	w := &proof.Writer{W: e.stdout, Colour: e.colour, Config: next}
 	fates := 0
-	for i := range changes {
-		c := &changes[i]
+	for i := range d.Changes {
+		c := &d.Changes[i]
 		was, is := proof.Fate(&c.Old), proof.Fate(&c.New)
 		if c.Effect == nil {
 			fates++
@@ -90,7 +97,10 @@ func printDiff(e *env, old, next *config.Config, changes []verify.Change, comple
 		w.Diff("- " + was + "\n" + way(old.Program, &c.Facts) + "+ " + is + "\n" + way(next.Program, &c.Facts))
 		fmt.Fprintln(e.stdout)
 	}
-	fmt.Fprintln(e.stdout, diffSum(fates, len(changes)-fates, complete))
+	fmt.Fprintln(e.stdout, diffSum(fates, len(d.Changes)-fates, d.Complete))
+	if d.Stopped != nil {
+		fmt.Fprintf(e.stdout, "time was up at %s, filter %q: give it more with -budget\n", d.Stopped.Pos, d.Stopped.Name)
+	}
 }
 
 // diffSum puts in words how many kinds of messages fare otherwise.

@@ -41,7 +41,7 @@ func runDKIM(ctx context.Context, e *env, args []string) error {
 	if len(rest) == 0 {
 		return &exitError{code: exitUsage, text: "dkim " + action + " takes names of keys, if any, and a configuration file or folder", hint: "postern help dkim"}
 	}
-	cfg, err := loadConfig(e, rest[len(rest)-1], false)
+	cfg, err := loadConfig(e, rest[len(rest)-1], false, nil)
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func runExplain(_ context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := readPolicy(e, file)
+	cfg, err := readPolicy(e, file, nil)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ accept = ["*"]
 const (
 	customersOnly = "origin == \"customer\" && header(\"X-Campaign\") == \"campaign-%[1]d\" && in(rcpt.domain, [\"d%[1]d.example\", \"e%[1]d.example\"])\n  then = deliver(pool.general)"
 	dropping      = "origin == \"stranger\" && (ends_with(rcpt.domain, \".d%[1]d.example\") || header(\"X-Campaign\") == \"campaign-%[1]d\" || matches(sender.local, \"^c%[1]d-[a-z]+$\"))\n  then = drop()"
+	expressions   = "(matches(header(\"Subject\"), \"(?i)c%[1]d-[a-z]+ ?(offer|sale)s?\") || matches(rcpt.local, \"^x%[1]d-[a-z0-9]+$\")) && origin == \"customer\"\n  then = deliver(pool.general)"
 	leaking       = "header(\"X-Campaign\") == \"campaign-%[1]d\" && in(rcpt.domain, [\"d%[1]d.example\", \"e%[1]d.example\"])\n  then = deliver(pool.general)"
 )
 
@@ -115,7 +116,7 @@ func TestLargeConfiguration(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			code, last, cpu, peak := checked(t, file, c.args...)
+			code, last, cpu, peak := checked(t, file, append([]string{"-budget", "1h"}, c.args...)...)
 			t.Logf("%d MB: %.1f s of processor time, %d MiB: %.120s", st.Size()/1e6, cpu.Seconds(), peak, last)
 			if code != c.code || !strings.Contains(last, c.says) {
 				t.Errorf("exit %d: %.300s", code, last)
@@ -124,6 +125,28 @@ func TestLargeConfiguration(t *testing.T) {
 				t.Errorf("it took %s and %d MiB", cpu, peak)
 			}
 		})
+	}
+}
+
+// TestBudget gives a file full of expressions less time than it wants, from too little
+// to read it to too little to prove it: the answer says where time was up, and is never
+// that the policy is closed.
+func TestBudget(t *testing.T) {
+	n := 6000
+	if os.Getenv("POSTERN_SOAK") != "" {
+		n = 200_000
+	}
+	file := large(t, n, expressions, "filter \"last\" {\n  if   = origin == \"stranger\"\n  then = drop()\n}\n")
+	for _, budget := range []string{"1ms", "100ms", "500ms", "1s", "2s"} {
+		began := time.Now()
+		code, all := checkedAll(t, "-budget", budget, file)
+		t.Logf("%s: exit %d after %.1f s: %.200s", budget, code, time.Since(began).Seconds(), all)
+		if code == 0 && budget != "2s" && budget != "1s" || code != 0 && code != exitUsage {
+			t.Errorf("%s: exit %d: %.500s", budget, code, all)
+		}
+		if code == exitUsage && (!strings.Contains(all, "time was up") || !strings.Contains(all, file+":")) {
+			t.Errorf("%s: exit %d, and it does not say where: %.500s", budget, code, all)
+		}
 	}
 }
 
@@ -181,13 +204,13 @@ func TestIncludeCircle(t *testing.T) {
 }
 
 // checkedAll is checked with everything that was printed.
-func checkedAll(t *testing.T, file string) (code int, all string) {
+func checkedAll(t *testing.T, args ...string) (code int, all string) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), exe, "check", file)
+	cmd := exec.CommandContext(t.Context(), exe, append([]string{"check"}, args...)...)
 	cmd.Env = append(os.Environ(), "POSTERN_TEST_AS_PROGRAM=1")
 	out, _ := cmd.CombinedOutput()
 	return cmd.ProcessState.ExitCode(), string(out)

@@ -84,7 +84,7 @@ func watchOnce(ctx context.Context, e *env, o *onceOptions, files []string) (err
 		return err
 	}
 	if o.config != "" {
-		if x.cfg, err = loadConfig(e, o.config, false); err != nil {
+		if x.cfg, err = loadConfig(e, o.config, false, nil); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"time"
 
 	"postern.dev/postern/internal/app"
 )
@@ -20,7 +21,7 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	f.StringVar(&s.Customer, "customer", "", "choose by customer `NAME`")
 	f.StringVar(&s.Incident, "incident", "", "choose what an incident's containment holds, by its `ID`")
 	f.StringVar(&s.State, "state", "", "choose by `STATE`: pending or held")
-	f.StringVar(&s.Site, "site", "", "choose by `SITE`, as queue sites and queue show name it")
+	f.StringVar(&s.Site, "site", "", "choose by `SITE`, as queue sites has it; for orders, or a domain of it")
 	f.StringVar(&s.Provider, "provider", "", "choose by provider `NAME`")
 	f.StringVar(&s.Campaign, "campaign", "", "choose by campaign `NAME`")
 	f.StringVar(&s.Held, "held", "", "choose what is held for a reason that begins with `TEXT`, as 'relay guard'")
@@ -30,8 +31,15 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	f.StringVar(&o.To, "to", "", "rebind to pool `NAME`")
 	f.StringVar(&s.Note, "note", "", "`TEXT` for the record: why")
 	f.IntVar(&s.Limit, "limit", 0, "at most `N` recipients, oldest first")
-	all := f.Bool("all", false, "act on everything, where nothing is chosen")
-	action, args, err := actionOf(f, args, []string{"ls", "show", "sites", "hold", "release", "bounce", "retry", "drop", "suspend", "resume", "rebind", "orders"})
+	all := f.Bool("all", false, "hold, release, bounce, retry, drop, resume: everything")
+	var t topOptions
+	f.StringVar(&t.sort, "sort", "queued", "top: sort rows by `COLUMN`: queued, ready, out, deferred, last and so on")
+	f.StringVar(&t.by, "by", "site", "top: a row is a `THING`: site or pool")
+	f.DurationVar(&t.every, "every", time.Second, "top: `TIME` from picture to picture")
+	f.IntVar(&t.count, "n", 0, "top: print `N` pictures, and no screen")
+	f.IntVar(&t.rows, "rows", 0, "top: at most `N` rows")
+	once := f.Bool("once", false, "top: print one picture, as -n 1")
+	action, args, err := actionOf(f, args, []string{"ls", "show", "sites", "hold", "release", "bounce", "retry", "drop", "suspend", "resume", "rebind", "orders", "top"})
 	if err != nil {
 		return err
 	}
@@ -49,8 +57,10 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains([]string{"ls", "show", "sites", "orders"}, action) && s.QueueSelect == (app.QueueSelect{}) && o.Order == "" && o.Source == "" && !*all {
-		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: "choose with -id, -site, -domain, -pool, -customer, -campaign, -incident or -state, or say -all"}
+	chosen := s.QueueSelect
+	chosen.Limit = 0 // some of everything
+	if err := queueChoice(action, chosen != (app.QueueSelect{}) || o.Order != "" || o.Source != "", *all); err != nil {
+		return err
 	}
 	if o.Source != "" && action != "suspend" && action != "resume" {
 		return usagef("queue %s knows no -source: what waits has none yet", action)
@@ -69,11 +79,38 @@ func runQueue(ctx context.Context, e *env, args []string) error {
 		return queueSites(ctx, e, c, *asJSON)
 	case "orders":
 		return queueOrders(ctx, e, c, *asJSON)
+	case "top":
+		if t.json = *asJSON; *once {
+			t.count = 1
+		}
+		return queueTop(ctx, e, c, t)
 	case "suspend", "resume", "rebind":
 		o.QueueSelect, o.All, o.By, o.Note = s.QueueSelect, *all, s.By, s.Note
 		return queueOrder(ctx, e, c, action, o, *asJSON)
 	}
 	return queueAct(ctx, e, c, action, s, *asJSON)
+}
+
+// queueChoice makes sure that an act reaches what it is meant to reach. Suspending or
+// rebinding everything is refused: it stops or moves all mail, and "all" is what one says
+// by habit after hold or retry.
+func queueChoice(action string, chosen, all bool) error {
+	if slices.Contains([]string{"ls", "show", "sites", "orders", "top"}, action) {
+		return nil
+	}
+	order := action == "suspend" || action == "rebind"
+	how := "choose with -id, -site, -provider, -domain, -pool, -customer or -campaign"
+	switch {
+	case all && order:
+		return &exitError{code: exitUsage, text: "queue " + action + " knows no -all", hint: how}
+	case all && chosen:
+		return &exitError{code: exitUsage, text: "queue " + action + ": -all, or what is chosen?", hint: "say one of them"}
+	case !all && !chosen && order:
+		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: how}
+	case !all && !chosen:
+		return &exitError{code: exitUsage, text: "queue " + action + " of everything?", hint: how + ", -incident, -state or -held, or say -all"}
+	}
+	return nil
 }
 
 // queueAct acts on what is chosen. It is exit 1 where that is nothing.

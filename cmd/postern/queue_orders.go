@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"postern.dev/postern/internal/app"
 )
@@ -25,8 +26,24 @@ func queueOrder(ctx context.Context, e *env, c *app.Client, action string, o app
 			continue
 		}
 		fmt.Fprintf(e.stdout, "%s: order %s, %s\n", action, out[i].Order, out[i].Scope)
+		printShared(e, &out[i])
 	}
 	return nil
+}
+
+// printShared tells which site a domain was taken for, and who else is there.
+func printShared(e *env, o *app.OrderView) {
+	switch {
+	case o.Named == "":
+	case o.SharedInAll == 0:
+		fmt.Fprintf(e.stdout, "%s goes to site %s, and no other domain that the queue knows does\n", o.Named, o.Site)
+	default:
+		more := ""
+		if n := o.SharedInAll - len(o.Shared); n > 0 {
+			more = fmt.Sprintf(" and %d more", n)
+		}
+		fmt.Fprintf(e.stdout, "%s goes to site %s, which it shares with %s%s; -domain %s is this domain alone\n", o.Named, o.Site, strings.Join(o.Shared, ", "), more, o.Named)
+	}
 }
 
 func queueRebind(ctx context.Context, e *env, c *app.Client, o app.QueueOrder, asJSON bool) error {

@@ -135,15 +135,18 @@ type emptyLedger struct{}
 func (emptyLedger) Accepted(context.Context, smtp.ID) (*ledger.Accepted, error) {
 	return nil, ledger.ErrNotFound
 }
-func (emptyLedger) History(context.Context, smtp.ID) ([]ledger.Event, error) {
-	return nil, ledger.ErrNotFound
+func (emptyLedger) HandOffsOf(context.Context, smtp.ID, func(*ledger.HandedOff) bool) error {
+	return nil
 }
 func (emptyLedger) ByMessageID(context.Context, string) ([]smtp.ID, error) { return nil, nil }
 func (emptyLedger) ByDKIM(context.Context, uint64) ([]smtp.ID, error)      { return nil, nil }
-func (emptyLedger) HandOffs(context.Context, ledger.HandOffQuery) ([]ledger.HandedOff, error) {
+func (emptyLedger) HandOffs(context.Context, ledger.HandOffQuery) ([]ledger.HandOff, error) {
 	return nil, nil
 }
 func (emptyLedger) SeenReport(context.Context, string) (bool, error) { return false, nil }
+func (emptyLedger) ReportsAbout(context.Context, smtp.ID, int) ([]ledger.Reported, error) {
+	return nil, nil
+}
 
 func printImpact(e *env, id string, im *ledger.Impact) error {
 	w := table(e)
@@ -180,7 +183,7 @@ func runKeys(_ context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := loadConfig(e, file, false)
+	cfg, err := loadConfig(e, file, false, nil)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,13 @@ func logger(w io.Writer, n *config.Node) *slog.Logger {
 
 func runServe(ctx context.Context, e *env, args []string) error {
 	defer collector(ctx)()
-	rest, err := parse(flags("serve"), args)
+	f := flags("serve")
+	budget := f.Duration("budget", app.DefaultBudget, "the `TIME` that reading and proving may take, at each reload too (0: no limit)")
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	late, err := within(*budget)
 	if err != nil {
 		return err
 	}
@@ -42,12 +48,12 @@ func runServe(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := loadConfig(e, file, true)
+	cfg, err := loadConfig(e, file, true, late)
 	if err != nil {
 		return err
 	}
 	log := logger(e.stderr, &cfg.Node)
-	a, err := app.New(ctx, app.Options{Path: file, Config: cfg, Log: log, By: operator()})
+	a, err := app.New(ctx, app.Options{Path: file, Config: cfg, Log: log, By: operator(), Budget: *budget, Late: late})
 	var refused *app.NotClosedError
 	if errors.As(err, &refused) && refused.Outcome.Status == verify.Unknown {
 		return &exitError{code: exitUsage, text: err.Error()}

@@ -70,7 +70,7 @@ func shapingOf(e *env, file string) (*config.Config, *shaping.Shaping, error) {
 	cfg := &config.Config{Shaping: config.Shipped()}
 	if file != "" {
 		var err error
-		if cfg, err = loadConfig(e, file, false); err != nil {
+		if cfg, err = loadConfig(e, file, false, nil); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -209,7 +209,24 @@ func explainedState(w io.Writer, x *app.ShapingExplained) {
 	if len(x.InForce) == 0 {
 		fmt.Fprintf(w, "in force\tnothing\n")
 	}
+	name = "waits"
+	for i := range x.Waits {
+		l := &x.Waits[i]
+		until := "when that is over"
+		if !l.Until.IsZero() {
+			until = "until " + preciseTime(l.Until)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", name, strings.TrimSpace(l.Limit+" "+l.Value), until+": "+printable(l.Why))
+		name = ""
+	}
+	if !x.Counted && x.Site != "" {
+		fmt.Fprintf(w, "waits\tnothing has gone there of late, so no rate is used up\n")
+	}
 	switch {
+	case !x.Blocked && len(x.Waits) > 0 && !x.Next.IsZero():
+		fmt.Fprintf(w, "next\t%s\n", preciseTime(x.Next))
+	case !x.Blocked && len(x.Waits) > 0:
+		fmt.Fprintf(w, "next\twhen a connection has room for it\n")
 	case !x.Blocked:
 		fmt.Fprintf(w, "next\tnow, as far as shaping goes\n")
 	case x.Next.IsZero():
@@ -218,6 +235,9 @@ func explainedState(w io.Writer, x *app.ShapingExplained) {
 		fmt.Fprintf(w, "next\t%s\n", stampTime(x.Next))
 	}
 }
+
+// preciseTime prints a time that may be a moment away.
+func preciseTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") }
 
 func untilTime(t time.Time) string {
 	if t.IsZero() {

@@ -30,6 +30,8 @@ func (a *App) serveAdmin() error {
 	cfg := a.now().cfg
 	a.metrics.gauge("postern_queue_waiting", "Recipients that wait for delivery.", func() float64 { w, _ := a.queue.Counts(); return float64(w) })
 	a.metrics.gauge("postern_queue_held", "Recipients that are held.", func() float64 { _, h := a.queue.Counts(); return float64(h) })
+	a.metrics.gauge("postern_queue_campaigns", "Campaigns that take turns of their own.", func() float64 { n, _ := a.queue.Campaigns(); return float64(n) })
+	a.metrics.gauge("postern_queue_campaigns_shared", "Recipients since the start whose campaign was one too many: they share their customer's turn.", func() float64 { _, n := a.queue.Campaigns(); return float64(n) })
 	a.metrics.gauge("postern_incidents_open", "Incidents that are not closed.", func() float64 { return float64(len(a.book.List(false))) })
 	a.metrics.gauge("postern_shaping_in_force", "Actions that shape mail at present.", func() float64 { return float64(len(a.shaping.Actions(a.o.Now()))) })
 	if err := removeStale(cfg.Node.Socket); err != nil {
@@ -73,7 +75,7 @@ func (a *App) serveHTTP(name string, l net.Listener, h http.Handler) {
 	go func() {
 		defer close(done)
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			a.failed <- fmt.Errorf("%s: %w", name, err)
+			a.fail(fmt.Errorf("%s: %w", name, err))
 		}
 	}()
 	a.push(name, func(ctx context.Context) error {
@@ -95,7 +97,7 @@ func (a *App) publicMux() *http.ServeMux {
 // ready answers whether mail can be taken. What soon needs a hand stands below.
 func (a *App) ready(w http.ResponseWriter, r *http.Request) {
 	if err := a.sound(r.Context()); err != nil {
-		http.Error(w, "spool: "+err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ready")
@@ -153,6 +155,7 @@ func (a *App) adminMux() *http.ServeMux {
 	m.Handle("POST /queue/{action}", endpoint(a.queueAct))
 	m.Handle("GET /queue/orders", endpoint(a.queueOrders))
 	m.Handle("GET /queue/sites", endpoint(a.queueSites))
+	m.Handle("GET /queue/top", endpoint(a.queueTop))
 	m.Handle("POST /queue/suspend", endpoint(a.queueSuspend))
 	m.Handle("POST /queue/resume", endpoint(a.queueResume))
 	m.Handle("POST /queue/rebind", endpoint(a.queueRebind))

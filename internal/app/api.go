@@ -114,6 +114,12 @@ type (
 		Until time.Time `json:"until,omitzero"`
 		By    string    `json:"by"`
 		Note  string    `json:"note,omitempty"`
+
+		// Of an order for a site that was given by a domain.
+		Named       string   `json:"named,omitempty"`
+		Site        string   `json:"site,omitempty"`
+		Shared      []string `json:"shared,omitempty"` // other domains of that site that the queue knows, some of them
+		SharedInAll int      `json:"shared_in_all,omitempty"`
 	}
 
 	// SiteView is what there is for one site by one pool.
@@ -263,6 +269,14 @@ type (
 		Over     bool   `json:"over"`
 	}
 
+	// ShapingWait is why the next message would have to wait.
+	ShapingWait struct {
+		Limit string    `json:"limit"` // its attribute; "hosts" where none answers, "throttle" of an action in force
+		Value string    `json:"value,omitempty"`
+		Until time.Time `json:"until,omitzero"` // absent where nobody knows
+		Why   string    `json:"why"`
+	}
+
 	// ShapingExplained tells what binds a piece of traffic.
 	ShapingExplained struct {
 		Domain   string          `json:"domain,omitempty"`
@@ -278,8 +292,10 @@ type (
 		Warmup   *ShapingWarmup  `json:"warmup,omitempty"`
 		InForce  []ShapingAction `json:"in_force"`
 		Blocked  bool            `json:"blocked"`
-		Next     time.Time       `json:"next,omitzero"` // of a block that ends by itself
-		Node     bool            `json:"node"`          // a running node was asked: what is in force is known
+		Next     time.Time       `json:"next,omitzero"`   // of a block that ends by itself
+		Waits    []ShapingWait   `json:"waits,omitempty"` // for the limits, longest first
+		Counted  bool            `json:"counted"`         // mail has gone there of late: what limits count is known
+		Node     bool            `json:"node"`            // a running node was asked: what is in force is known
 	}
 
 	// Failure is the body of an answer that is not 2xx.

@@ -52,9 +52,14 @@ type Options struct {
 	Now    func() time.Time
 	After  func(time.Duration) <-chan time.Time // time.After where nil: until a report is judged again
 	Disk   spool.FS                             // of the spool; the state folder's where nil
+	Stores ledger.FS                            // of the ledger's index and the suppression list; the disk where nil
 	Random io.Reader
 	By     string // who started it, for the ledger
 	NoMail bool   // opens no listener: logs are watched and reports read
+	// Budget is how long a reload may take to read and prove a policy; 0 sets no limit.
+	// Late tells when the start has taken too long; nil is never.
+	Budget time.Duration
+	Late   func() bool
 	// Elsewhere sends every outgoing connection to another address, for rehearsals on
 	// loopback; nil sends mail where it belongs.
 	Elsewhere func(netip.AddrPort) netip.AddrPort
@@ -97,9 +102,13 @@ type App struct {
 }
 
 // systemClock is the real time.
-type systemClock struct{ now func() time.Time }
+type systemClock struct {
+	now   func() time.Time
+	began time.Time // with a monotonic reading, whatever now is
+}
 
 func (c systemClock) Now() time.Time                       { return c.now() }
+func (c systemClock) Elapsed() time.Duration               { return time.Since(c.began) }
 func (systemClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
 // New opens the stores and wires everything; it serves nothing yet.
@@ -133,7 +142,7 @@ func (a *App) push(name string, do func(context.Context) error) {
 func (a *App) wire(ctx context.Context) error {
 	cfg := a.o.Config
 	state := cfg.Node.State
-	proved, err := prove(cfg, a.o.Now())
+	proved, err := prove(cfg, a.o.Now(), a.o.Late)
 	if err != nil {
 		return err
 	}
@@ -182,7 +191,7 @@ func (a *App) wire(ctx context.Context) error {
 
 // openStores opens spool and ledger and sets the one to follow the other.
 func (a *App) openStores(ctx context.Context, state string) error {
-	sp, rec, err := spool.Open(ctx, spool.Options{Dir: filepath.Join(state, "spool"), FS: a.o.Disk, Log: a.log, Failed: a.spoolFailed,
+	sp, rec, err := spool.Open(ctx, spool.Options{Dir: filepath.Join(state, "spool"), FS: a.o.Disk, Log: a.log, Now: a.o.Now, Failed: a.spoolFailed,
 		Synced: func(took time.Duration) { a.metrics.sync.Observe(took.Seconds()) }})
 	if err != nil {
 		return err
@@ -190,7 +199,7 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	a.spool = sp
 	a.push("spool", func(context.Context) error { return sp.Close() })
 	a.log.Info("spool open", "records", rec.Records, "messages", rec.Messages, "torn", rec.Torn, "corrupt", len(rec.Corrupt))
-	l, err := ledger.Open(filepath.Join(state, "ledger"), ledger.Options{Log: a.log, Now: a.o.Now})
+	l, err := ledger.Open(filepath.Join(state, "ledger"), ledger.Options{FS: a.o.Stores, Log: a.log, Now: a.o.Now, Failed: a.fail})
 	if err != nil {
 		return err
 	}
@@ -213,7 +222,7 @@ func (a *App) openStores(ctx context.Context, state string) error {
 		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics}, a.suppression})
 		done <- err
 		if follow.Err() == nil {
-			a.failed <- fmt.Errorf("ledger no longer follows the spool: %w", err)
+			a.fail(fmt.Errorf("ledger no longer follows the spool: %w", err))
 		}
 	}()
 	a.push("ledger follower", func(ctx context.Context) error {
@@ -293,9 +302,9 @@ func (a *App) wireMail(cfg *config.Config, acts []ledger.Admin) {
 	ring := func() *stamp.Ring { return a.now().ring }
 	a.intake = newIntake(a)
 	a.queue = queue.New(queue.Options{Store: a.spool, Transport: transport, Gate: a.book, Routing: func() *queue.Routing { return a.now().routing },
-		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts), Shaper: a.shaping,
+		Ring: ring, OnGuard: a.onGuard, Clock: systemClock{a.o.Now, time.Now()}, Random: a.o.Random, Log: a.log, Orders: slices.Values(acts), Shaper: a.shaping,
 		Suppressed: a.suppression.withholds, Suppress: a.suppression.byRule, Classify: a.suppression.classify})
-	a.gateway = gateway.New(gateway.Options{Meter: a.metrics, Sound: a.spool.Err, Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
+	a.gateway = gateway.New(gateway.Options{Meter: a.metrics, Sound: a.broken, Generation: func() *gateway.Generation { return a.now().gateway }, Store: a.spool, Outbound: a.queue, Gate: a.book,
 		Memory: caughtUp{a}, Ring: ring, Consume: a.intake.add, Bounce: a.queue.Bounce, Suppressed: a.suppression.refuses, Authentication: authentication{a}, Namer: a.reverseName, Now: a.o.Now, Random: a.o.Random, Log: a.log})
 }
 
@@ -418,10 +427,18 @@ func (a *App) serve(name string, s *smtp.Server, nl net.Listener) {
 	go func() {
 		defer close(done)
 		if err := s.Serve(context.Background(), nl); !errors.Is(err, smtp.ErrServerClosed) {
-			a.failed <- fmt.Errorf("listener %q: %w", name, err)
+			a.fail(fmt.Errorf("listener %q: %w", name, err))
 		}
 	}()
 	a.push("socket "+name, func(context.Context) error { <-done; return nil })
+}
+
+// fail tells of something that must not have ended. The first is enough to stop for.
+func (a *App) fail(err error) {
+	select {
+	case a.failed <- err:
+	default:
+	}
 }
 
 // Failed gives what must not have ended; a node that it happens to should stop.
@@ -451,7 +468,8 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	if req.File != "" && !sameFile(req.File, path) {
 		return nil, fmt.Errorf("reload %s: this node was started with %s", req.File, path)
 	}
-	cfg, diags := config.Load(path, config.Options{Now: a.o.Now})
+	late := Late(a.o.Budget)
+	cfg, diags := config.Load(path, config.Options{Now: a.o.Now, Late: late})
 	if diags.HasErrors() {
 		var b strings.Builder
 		diags.Write(&b, false)
@@ -465,7 +483,7 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	if !same {
 		return nil, fmt.Errorf("reload %s: %s, which needs a restart; the running policy stays", path, what)
 	}
-	proved, err := prove(cfg, a.o.Now())
+	proved, err := prove(cfg, a.o.Now(), late)
 	if err != nil {
 		return nil, fmt.Errorf("reload %s: the running policy stays: %w", path, err)
 	}

@@ -25,6 +25,7 @@ import (
 	"postern.dev/postern/internal/app"
 	"postern.dev/postern/internal/config"
 	"postern.dev/postern/internal/lab"
+	"postern.dev/postern/internal/ledger"
 	"postern.dev/postern/internal/message"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
@@ -43,6 +44,7 @@ type world struct {
 	node     *app.App
 	client   *app.Client
 	disk     spool.FS                             // of the spool; nil is the state folder
+	stores   ledger.FS                            // of ledger and suppression list; nil is the state folder
 	after    func(time.Duration) <-chan time.Time // nil is the real one
 	now      func() time.Time                     // nil is the real one
 	log      *slog.Logger
@@ -152,7 +154,7 @@ func (w *world) start() {
 	if ds.HasErrors() {
 		w.t.Fatal(ds[0].Error())
 	}
-	n, err := app.New(context.Background(), app.Options{Path: w.file, Config: cfg, By: "test", Disk: w.disk, After: w.after, Now: w.now, Log: w.log})
+	n, err := app.New(context.Background(), app.Options{Path: w.file, Config: cfg, By: "test", Disk: w.disk, Stores: w.stores, After: w.after, Now: w.now, Log: w.log})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"postern.dev/postern/internal/config"
 	"postern.dev/postern/internal/gateway"
@@ -58,11 +59,15 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 		CampaignHeader: cfg.Node.CampaignHeader, PriorityHeader: cfg.Node.PriorityHeader, Priority: priorities(cfg),
 	}
 	g.routing = routing(cfg)
+	g.routing.Sign = signing.self(cfg.Node.Postmaster.Domain)
 	if g.shaping, err = shaping.Compile(cfg.Shaping); err != nil {
 		return nil, err
 	}
-	o := report.Options{Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring }, Since: a.since, Watched: a.ledger}
+	o := report.Options{Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring }, Since: a.since, Now: a.o.Now, Watched: a.ledger}
 	JudgeOptions(cfg, &o)
+	if len(cfg.Watches) > 0 {
+		o.Complete = func() time.Time { return a.watches.complete() }
+	}
 	g.judge = report.New(o)
 	return g, nil
 }
@@ -73,6 +78,15 @@ func JudgeOptions(cfg *config.Config, o *report.Options) {
 		o.Providers = append(o.Providers, report.Provider(p))
 	}
 	o.Hostname, o.Sources, o.Hosts = cfg.Node.Hostname, ownSources(cfg), watchedHosts(cfg)
+	topology := cfg.Topology()
+	o.Sink = func(recipient string) bool {
+		p, err := smtp.ParseMailbox(recipient)
+		if err != nil {
+			return false
+		}
+		n, err := policy.Normalise(p)
+		return err == nil && topology.DeclaredSink(n)
+	}
 }
 
 // ownSources reports the addresses of the pools: mail from them is ours.

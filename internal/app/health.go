@@ -40,20 +40,41 @@ func (a *App) warnings() []string {
 	} else if err := a.spool.Trouble(); err != nil {
 		out = append(out, "the disk fails: "+err.Error())
 	}
+	for _, err := range []error{a.ledger.Err(), a.suppression.list.Err()} {
+		if err != nil {
+			out = append(out, "no mail is taken: "+err.Error())
+		}
+	}
 	return append(out, expiring(a.now().cfg.Waivers, a.o.Now())...)
 }
 
-// sound reports whether the spool can keep what it is given. After a failed write it
-// tries another, so that a node without traffic comes to know that the disk is well again.
-func (a *App) sound(ctx context.Context) error {
+// broken gives why no mail is taken until a restart, nil where it is: the spool could not
+// keep a promise, or the ledger's index or the suppression list can take nothing any
+// more. Those two follow the log, and a restart lets them follow it from where they were.
+func (a *App) broken() error {
 	if err := a.spool.Err(); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	if err := a.ledger.Err(); err != nil {
+		return err
+	}
+	return a.suppression.list.Err()
+}
+
+// sound reports whether the node can keep what it is given. After a failed write to the
+// spool it tries another, so that a node without traffic comes to know that the disk is
+// well again.
+func (a *App) sound(ctx context.Context) error {
+	if err := a.broken(); err != nil {
 		return err
 	}
 	if a.spool.Trouble() == nil {
 		return nil
 	}
-	_, err := a.spool.Commit(ctx, &spool.Batch{})
-	return err
+	if _, err := a.spool.Commit(ctx, &spool.Batch{}); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
 }
 
 // spoolFailed tells people, at once and not only in the reply to a client.

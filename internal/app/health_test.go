@@ -2,12 +2,19 @@ package app_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"postern.dev/postern/internal/app"
 	"postern.dev/postern/internal/smtp"
@@ -91,15 +98,7 @@ func TestDiskLosesAPromise(t *testing.T) {
 	if res := c.Send(w.ctx(), &smtp.Mail{To: []smtp.Recipient{{Path: smtp.Path{Local: "a", Domain: "other.example"}}}, Body: strings.NewReader("\r\n")}); res.Mail == nil || res.Mail.Code != 421 {
 		t.Errorf("a session goes on: %+v", res)
 	}
-	nc, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(stranger)}}).Dial("tcp", w.internet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	first := make([]byte, 4)
-	if _, err := nc.Read(first); err != nil || string(first) != "421 " {
-		t.Errorf("a session begins: %q, %v", first, err)
-	}
+	refused(t, w.internet)
 	if err := w.client.Get(w.ctx(), "/readyz", nil, nil); err == nil || !strings.Contains(err.Error(), "not ready: spool") {
 		t.Errorf("readyz: %v", err)
 	}
@@ -108,6 +107,69 @@ func TestDiskLosesAPromise(t *testing.T) {
 	}
 	if m := has(log.String(), "THE SPOOL HAS FAILED"); m != nil {
 		t.Errorf("the log lacks %q", m)
+	}
+}
+
+// TestStoreFails: the ledger's index, or the suppression list, cannot be written. The node
+// says so wherever somebody looks, takes no mail, and asks to be stopped.
+func TestStoreFails(t *testing.T) {
+	for name, c := range map[string]struct{ warning, gauge string }{
+		"ledger":     {"no mail is taken: the ledger's index has failed", "postern_ledger_failed"},
+		"suppressed": {"no mail is taken: the suppression list has failed", "postern_suppression_failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var failing atomic.Bool
+			fs := errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if failing.Load() && op.Kind == errorfs.OpFileWrite && filepath.Base(filepath.Dir(op.Path)) == name && strings.HasSuffix(op.Path, ".log") {
+					return errors.New("no such luck")
+				}
+				return nil
+			}))
+			w := newWorldWith(t, "", &world{stores: fs})
+			if m := has(w.metrics(), c.gauge+" 0"); m != nil {
+				t.Errorf("metrics lack %q", m)
+			}
+			failing.Store(true)
+			w.send(w.session(acme, w.inject), "n@news.acme.example", mail("acme-1"), "unknown1@aol.com")
+			w.eventually("failed", func(s app.Status) bool { return len(has(strings.Join(s.Warnings, "\n"), c.warning)) == 0 })
+			select {
+			case err := <-w.node.Failed():
+				if !strings.Contains(err.Error(), "has failed") {
+					t.Error(err)
+				}
+			case <-w.ctx().Done():
+				t.Fatal("nobody is told")
+			}
+			if err := w.client.Get(w.ctx(), "/readyz", nil, nil); err == nil || !strings.Contains(err.Error(), "has failed") {
+				t.Errorf("readyz: %v", err)
+			}
+			if m := has(w.metrics(), c.gauge+" 1"); m != nil {
+				t.Errorf("metrics lack %q", m)
+			}
+			refused(t, w.internet)
+			stop, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			if err := w.node.Stop(stop); err == nil || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("stop: %v", err)
+			}
+			failing.Store(false)
+			w.start() // it reads again what was not written
+			w.awaitSuppressed("acme", "unknown1@aol.com")
+		})
+	}
+}
+
+// refused makes sure that no session begins.
+func refused(t *testing.T, listener string) {
+	t.Helper()
+	nc, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(stranger)}}).Dial("tcp", listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	first := make([]byte, 4)
+	if _, err := nc.Read(first); err != nil || string(first) != "421 " {
+		t.Errorf("a session begins: %q, %v", first, err)
 	}
 }
 

@@ -127,6 +127,11 @@ func (in *intake) later(id smtp.ID, cause error) {
 	in.failed[id]++
 	wait := backOff(in.failed[id])
 	in.app.log.Error("report not judged", "id", id.String(), "err", cause, "again_in", wait)
+	in.wait(id, wait)
+}
+
+// wait takes a report up again after a while.
+func (in *intake) wait(id smtp.ID, wait time.Duration) {
 	after := in.app.o.After(wait)
 	in.wg.Add(1)
 	go func() {
@@ -174,9 +179,13 @@ func (in *intake) read(ctx context.Context, id smtp.ID) error {
 		if states[i].State != spool.Held || states[i].Reason != spool.ReasonConsume {
 			continue
 		}
-		v, err := g.judge.Judge(ctx, report.Input{Raw: raw, Auth: auth, Peer: peer, To: m.Recipients[i].To, Provider: provider})
+		v, err := g.judge.Judge(ctx, report.Input{Raw: raw, Auth: auth, Peer: peer, To: m.Recipients[i].To, Received: m.Accepted, Provider: provider})
 		if err != nil {
 			return err
+		}
+		if !v.Again.IsZero() { // a row that it rests on may be under way to the ledger
+			in.wait(id, max(v.Again.Sub(a.o.Now()), firstRetry))
+			return nil
 		}
 		if err := in.settle(ctx, m, i, v); err != nil {
 			return err
@@ -198,7 +207,9 @@ func (in *intake) settle(ctx context.Context, m *spool.Message, i int, v *report
 	if opened {
 		a.log.Error("incident opened", "incident", s.ID, "trigger", v.Kind, "listener", v.Path.Listener, "filter", v.Path.Filter, "peer", v.Peer.String(), "policy", v.Policy)
 	}
-	a.suppression.ofReport(v, m.ID)
+	if err := a.suppression.ofReport(v, m.ID); err != nil {
+		return err
+	}
 	pos, err := a.spool.Commit(ctx, &spool.Batch{
 		Changes: []spool.Change{{ID: m.ID, Recipient: i, State: spool.Settled}},
 		Events:  [][]byte{ledger.Encode(v.Event(m.ID, a.o.Now()))},

@@ -93,6 +93,8 @@ func (m *metrics) Accepted(took time.Duration) { m.accepted.Observe(took.Seconds
 func (m *metrics) stores(a *App) {
 	m.gauge("postern_spool_failed", "1 once something promised could not be kept: no mail is taken until a restart.", func() float64 { return flag(a.spool.Err() != nil) })
 	m.gauge("postern_spool_trouble", "1 while the last group of commits did not become durable.", func() float64 { return flag(a.spool.Trouble() != nil) })
+	m.gauge("postern_ledger_failed", "1 once the ledger's index could not be written: no mail is taken until a restart.", func() float64 { return flag(a.ledger.Err() != nil) })
+	m.gauge("postern_suppression_failed", "1 once the suppression list could not be written: no mail is taken until a restart.", func() float64 { return flag(a.suppression.list.Err() != nil) })
 	m.gauge("postern_ledger_behind_octets", "Octets of the spool's log that the ledger's index has not seen.", func() float64 { return behind(a.spool.Durable(), a.ledger.Position()) })
 }
 

@@ -11,8 +11,8 @@ import (
 	"postern.dev/postern/internal/queue"
 )
 
-// order reads what an order is about.
-func order(r *http.Request) (req QueueOrder, s queue.Scope, err error) {
+// order reads what an order is about. A site may be named by a domain.
+func (a *App) order(r *http.Request) (req QueueOrder, s queue.Scope, err error) {
 	if req, err = body[QueueOrder](r); err != nil {
 		return req, s, err
 	}
@@ -20,6 +20,11 @@ func order(r *http.Request) (req QueueOrder, s queue.Scope, err error) {
 		return req, s, errors.New("an order is about a message, site, provider, pool, customer, campaign or domain")
 	}
 	s = queue.Scope{Site: req.Site, Provider: req.Provider, Pool: req.Pool, Customer: req.Customer, Campaign: req.Campaign, Domain: req.Domain}
+	if req.Site != "" {
+		if s.Site, err = a.siteOf(r.Context(), req.Site); err != nil {
+			return req, s, err
+		}
+	}
 	if req.ID != "" {
 		if s.ID, err = messageID(req.ID); err != nil {
 			return req, s, err
@@ -57,7 +62,7 @@ func (a *App) queueSites(*http.Request) (any, error) {
 }
 
 func (a *App) queueSuspend(r *http.Request) (any, error) {
-	req, s, err := order(r)
+	req, s, err := a.order(r)
 	if err != nil {
 		return nil, err
 	}
@@ -71,21 +76,29 @@ func (a *App) queueSuspend(r *http.Request) (any, error) {
 	if req.Source != "" {
 		return a.rest(r.Context(), &req, s, until)
 	}
+	if req.All {
+		return nil, errors.New("suspend: all mail cannot be suspended at once")
+	}
 	o, err := a.queue.Suspend(r.Context(), s, until, req.By, req.Note)
 	if err != nil {
 		return nil, err
 	}
-	return []OrderView{viewOf(&o)}, nil
+	v := viewOf(&o)
+	a.sharing(&v, req.Site, s.Site)
+	return []OrderView{v}, nil
 }
 
 // queueResume lifts one suspension by its name, those of exactly one scope, or all.
 func (a *App) queueResume(r *http.Request) (any, error) {
-	req, s, err := order(r)
+	req, s, err := a.order(r)
 	if err != nil {
 		return nil, err
 	}
 	if req.Order == "" && req.Source == "" && !req.All && s == (queue.Scope{}) {
 		return nil, fmt.Errorf("resume: %w", queue.ErrNoScope)
+	}
+	if req.All && (req.Order != "" || req.Source != "" || s != (queue.Scope{})) {
+		return nil, errors.New("resume: all, or what is chosen?")
 	}
 	out, err := a.unrest(r.Context(), &req, s)
 	if err != nil {
@@ -104,12 +117,15 @@ func (a *App) queueResume(r *http.Request) (any, error) {
 }
 
 func (a *App) queueRebind(r *http.Request) (any, error) {
-	req, s, err := order(r)
+	req, s, err := a.order(r)
 	if err != nil {
 		return nil, err
 	}
 	if req.Source != "" {
 		return nil, errors.New("what waits has no source yet: rebind by its pool")
+	}
+	if req.All {
+		return nil, errors.New("rebind: all mail cannot be rebound at once")
 	}
 	n, err := a.queue.Rebind(r.Context(), s, req.To, req.By, req.Note)
 	return Done{Changed: n}, err

@@ -32,10 +32,19 @@ func (e *NotClosedError) Error() string {
 	return fmt.Sprintf("the policy is %s (%s) and is not loaded\n%s", what, found, e.Text)
 }
 
+// DefaultBudget is how long reading and proving a policy may take where nobody says.
+const DefaultBudget = 60 * time.Second
+
+// Late reports whether a time that begins now is over; never for 0.
+func Late(budget time.Duration) func() bool {
+	begin := time.Now() // a wait is measured by the machine's own clock
+	return func() bool { return budget > 0 && time.Since(begin) > budget }
+}
+
 // prove proves a configuration's policy, and refuses what is neither closed nor
-// waived.
-func prove(cfg *config.Config, now time.Time) (*proof.Outcome, error) {
-	o := proof.Apply(verify.Check(cfg.Program, verify.Options{NoWarnings: true}), cfg.Waivers, now)
+// waived, or was not proved before it was late.
+func prove(cfg *config.Config, now time.Time, late func() bool) (*proof.Outcome, error) {
+	o := proof.Apply(verify.Check(cfg.Program, verify.Options{NoWarnings: true, Late: late}), cfg.Waivers, now)
 	if o.Status == verify.Closed {
 		return o, nil
 	}

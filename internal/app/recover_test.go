@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -66,4 +67,45 @@ func trip(t *testing.T, dir, message string) {
 	if _, err := s.Commit(ctx, &spool.Batch{Events: [][]byte{ledger.Encode(e)}}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestEventsAreFollowedOnce: a power cut takes the end of the ledger's index and leaves
+// the suppression list, which then stands in the middle of what the index reads again.
+// An address that was taken off the list meanwhile must not come back.
+func TestEventsAreFollowedOnce(t *testing.T) {
+	w := newWorld(t, "")
+	index, before := filepath.Join(w.dir, "state", "ledger"), filepath.Join(w.dir, "before")
+	w.stop(w.node)
+	if err := os.CopyFS(before, os.DirFS(index)); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	c := w.session(acme, w.inject)
+	for _, a := range []string{"unknown1@aol.com", "unknown2@aol.com"} {
+		w.send(c, "n@news.acme.example", mail("acme-"+a), a)
+		w.awaitSuppressed("acme", a)
+		w.act("rm", app.SuppressAction{Customer: "acme", Addresses: []string{a}})
+	}
+	w.send(c, "n@news.acme.example", mail("acme-3"), "unknown3@aol.com")
+	w.awaitSuppressed("acme", "unknown3@aol.com")
+	w.send(c, "n@news.acme.example", mail("acme-4"), "fine@aol.com") // the list's position stays behind
+	w.eventually("all done", func(s app.Status) bool { return s.Waiting == 0 })
+	w.stop(w.node)
+	if err := os.RemoveAll(index); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(index, os.DirFS(before)); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	for _, a := range []string{"unknown1@aol.com", "unknown2@aol.com"} {
+		if got := w.suppressed("acme", a); len(got) != 0 {
+			t.Errorf("%s is back: %+v", a, got)
+		}
+	}
+	if got := w.suppressed("acme", "unknown3@aol.com"); len(got) != 1 {
+		t.Errorf("unknown3 is not suppressed: %+v", got)
+	}
+	w.send(w.session(acme, w.inject), "n@news.acme.example", mail("acme-5"), "unknown1@aol.com")
+	w.awaitSuppressed("acme", "unknown1@aol.com") // what happens from now on counts
 }

@@ -59,7 +59,9 @@ func (a *App) rest(ctx context.Context, req *QueueOrder, s queue.Scope, until ti
 	}
 	a.queue.Reconsider()
 	a.log.Warn("shaping changed", "action", act.ID, "by", act.By, "does", act.Kind, "binds", binds(&act), "note", safe(act.Reason))
-	return []OrderView{restView(&act)}, nil
+	v := restView(&act)
+	a.sharing(&v, req.Site, s.Site)
+	return []OrderView{v}, nil
 }
 
 // rested lists what operators suspend there: no rule did.

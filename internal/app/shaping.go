@@ -16,11 +16,14 @@ import (
 	"postern.dev/postern/internal/shaping"
 )
 
+// backoffMemory is how long a backoff that has ended may still make the next one longer.
+const backoffMemory = 7 * 24 * time.Hour
+
 // openShaping brings into force what the ledger says was in force.
 func (a *App) openShaping(ctx context.Context, p *shaping.Program) error {
 	a.shaping = shaping.New(shaping.Options{Program: p, Record: a.shapingBegan})
 	now := a.o.Now()
-	list, err := a.ledger.ShapingInForce(ctx, now)
+	list, err := a.ledger.ShapingInForce(ctx, now.Add(-backoffMemory))
 	if err != nil {
 		return err
 	}
@@ -182,9 +185,33 @@ func (a *App) shapingExplain(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := ExplainShaping(a.shaping, t, mx, a.o.Now())
+	now := a.o.Now()
+	x := ExplainShaping(a.shaping, t, mx, now)
 	x.Node = true
+	a.shapingWaits(&x, t, now)
 	return x, nil
+}
+
+// shapingWaits tells how long the next message would have to wait for limits, and so when
+// it may go, whatever is longest.
+func (a *App) shapingWaits(x *ShapingExplained, t shaping.Traffic, now time.Time) {
+	if b, held := a.shaping.Delayed(t, now); held {
+		x.Waits = append(x.Waits, ShapingWait{Limit: "throttle", Value: b.Action, Until: b.Until, Why: "of the " + b.Scope + ": " + safe(b.Reason)})
+	}
+	list, counted := a.queue.Waits(t)
+	x.Counted = counted
+	for _, w := range list {
+		v := ShapingWait{Limit: w.Limit, Value: w.Value, Why: safe(w.Why)}
+		if w.For > 0 {
+			v.Until = now.Add(w.For)
+		}
+		x.Waits = append(x.Waits, v)
+	}
+	for _, w := range x.Waits {
+		if w.Until.After(x.Next) && (!x.Blocked || !x.Next.IsZero()) {
+			x.Next = w.Until
+		}
+	}
 }
 
 // ExplainShaping tells what binds a piece of traffic.

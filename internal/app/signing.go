@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"postern.dev/postern/internal/config"
 	"postern.dev/postern/internal/dkim"
@@ -50,6 +51,28 @@ func (s *signing) For(customer, pool, author string) (out []*dkim.Signer) {
 		}
 	}
 	return out
+}
+
+// self gives what signs the node's own mail from a domain, nil where no key does.
+func (s *signing) self(author string) func([]byte, time.Time) ([][]byte, []string, error) {
+	var signers []*dkim.Signer
+	for _, n := range s.cfg.Own() {
+		if k := s.cfg.Key(n); k != nil && (k.ThirdParty || aligned(author, k.Signer.Domain)) {
+			signers = append(signers, &k.Signer)
+		}
+	}
+	if len(signers) == 0 {
+		return nil
+	}
+	return func(message []byte, now time.Time) (fields [][]byte, marks []string, err error) {
+		if fields, err = dkim.SignWhole(message, now, signers...); err != nil {
+			return nil, nil, err
+		}
+		for _, f := range fields {
+			marks = append(marks, dkim.Mark(f))
+		}
+		return fields, marks, nil
+	}
 }
 
 // aligned reports whether a domain is another or lies below it.

@@ -41,7 +41,7 @@ type suppression struct {
 // openSuppression opens the list and keeps it swept.
 func (a *App) openSuppression(state string) error {
 	list, err := suppress.Open(filepath.Join(state, "suppressed"), suppress.Options{Key: filepath.Join(state, "suppression.key"),
-		Hashed: a.o.Config.Suppression.Hashed, Random: a.o.Random, Log: a.log, Now: a.o.Now})
+		Hashed: a.o.Config.Suppression.Hashed, Random: a.o.Random, Log: a.log, Now: a.o.Now, FS: a.o.Stores, Failed: a.fail})
 	if err != nil {
 		return err
 	}
@@ -111,22 +111,24 @@ func (x *suppression) classify(r shaping.Reply, provider string) string {
 }
 
 // byRule implements queue.Options.Suppress: a rule of the operator says so.
-func (x *suppression) byRule(customer string, rcpt smtp.Path, r shaping.Reply) {
+func (x *suppression) byRule(customer string, rcpt smtp.Path, r shaping.Reply) error {
 	e := suppress.Entry{Customer: customer, Address: rcpt.String(), Reason: suppress.HardBounce, Detail: "by a rule: " + x.classify(r, "")}
-	x.add(e)
+	if _, err := suppress.Normalise(e.Address); err != nil {
+		return nil
+	}
+	return x.add(e)
 }
 
-// add puts an address on the list unless it is there. What fails is told of and not
-// tried again: the next bounce or complaint brings it back.
-func (x *suppression) add(e suppress.Entry) {
+// add puts an address on the list, durably, unless it is there.
+func (x *suppression) add(e suppress.Entry) error {
 	isNew, err := x.list.AddNew(e)
 	if err != nil {
-		x.app.log.Error("address not suppressed", "customer", e.Customer, "reason", e.Reason.String(), "err", err)
-		return
+		return fmt.Errorf("suppress an address of %s: %w", e.Customer, err)
 	}
 	if isNew {
 		x.app.metrics.suppressions.WithLabelValues(e.Reason.String()).Inc()
 	}
+	return nil
 }
 
 // follow gives the events that the ledger reads next their effect on the list: an
@@ -209,19 +211,21 @@ func (x *suppression) accepted(ctx context.Context, id smtp.ID, before [][]byte)
 // who has complained, or whom a bounce that came later says is no good. It takes good
 // evidence (a stamp of ours, or a provider who is who he says), since anybody can mail
 // the report address, and a recipient who is not guessed. It runs before the verdict is
-// durable: a crash between the two judges the report again and finds the entry there.
-func (x *suppression) ofReport(v *report.Verdict, id smtp.ID) {
+// durable: a crash between the two judges the report again and finds the entry there, and
+// so does a failure.
+func (x *suppression) ofReport(v *report.Verdict, id smtp.ID) error {
 	if v.Kind != report.Sent || v.Customer == "" || !v.Named || (v.Grade != report.GradeA && !v.Authenticated) {
-		return
+		return nil
 	}
 	e, yes := x.reported(v)
 	if !yes {
-		return
+		return nil
 	}
 	e.Customer, e.Address, e.Source = v.Customer, v.Address, id.String()
-	if _, err := suppress.Normalise(e.Address); err == nil {
-		x.add(e)
+	if _, err := suppress.Normalise(e.Address); err != nil {
+		return nil
 	}
+	return x.add(e)
 }
 
 func (x *suppression) reported(v *report.Verdict) (e suppress.Entry, yes bool) {
@@ -254,7 +258,14 @@ type suppressing struct {
 
 // Read implements ledger.Source: events have their effect on the list before the ledger
 // has them, so that nothing is forgotten of which only the ledger knows.
+//
+// After a crash the ledger may stand before the list. What lies between the two is read
+// record by record: a read that reached beyond the list's position would give it events
+// again that have had their effect, together with new ones.
 func (s suppressing) Read(ctx context.Context, from uint64, most int) ([][]byte, uint64, error) {
+	if from < s.list.list.Position() {
+		most = 1
+	}
 	events, next, err := s.source.Read(ctx, from, most)
 	if err == nil {
 		err = s.list.follow(ctx, next, events)

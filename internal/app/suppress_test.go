@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"postern.dev/postern/internal/app"
 	"postern.dev/postern/internal/lab"
+	"postern.dev/postern/internal/ledger"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/suppress"
 )
@@ -182,15 +187,65 @@ func TestImportOverTheSocket(t *testing.T) {
 		t.Errorf("entry %+v", e)
 	}
 	var b bytes.Buffer
-	if n, err := w.client.Copy(w.ctx(), "/suppressions/export", url.Values{"all": {"1"}}, &b, app.EntriesTrailer); n != "1" || err != nil || strings.Contains(b.String(), "@") {
+	if n, err := w.client.Copy(w.ctx(), "/suppressions/export", url.Values{"all": {"1"}, "by": {"test"}}, &b, app.EntriesTrailer); n != "1" || err != nil || strings.Contains(b.String(), "@") {
 		t.Errorf("exported %s, %v: %s", n, err, b.String())
 	}
 	if done := w.act("erase", app.SuppressAction{Addresses: []string{"one@aol.com"}, Entirely: true}); done.Changed != 1 {
 		t.Errorf("erased %d", done.Changed)
 	}
 	var failure *app.RemoteError
-	err := w.client.Post(w.ctx(), "/suppressions/add", app.SuppressAction{Addresses: []string{"good@aol.com", "@bad"}}, nil)
+	err := w.client.Post(w.ctx(), "/suppressions/add", app.SuppressAction{Addresses: []string{"good@aol.com", "@bad"}, By: "test"}, nil)
 	if !errors.As(err, &failure) || !strings.Contains(failure.Failure.Error, `suppress "@bad": not an address`) || len(w.suppressed("", "good@aol.com")) != 0 {
 		t.Errorf("a bad address: %v", err)
+	}
+}
+
+// TestActsOnTheListAreOnRecord: who took addresses out of the node, or made it forget them,
+// stands in the ledger with what and why; who does not say who he is may not.
+func TestActsOnTheListAreOnRecord(t *testing.T) {
+	w := newWorld(t, `suppression_addresses = "hashed"`)
+	w.act("add", app.SuppressAction{Customer: "acme", Addresses: []string{"one@aol.com", "two@aol.com"}})
+	export := func(q url.Values) error {
+		_, err := w.client.Copy(w.ctx(), "/suppressions/export", q, &bytes.Buffer{}, app.EntriesTrailer)
+		return err
+	}
+	if err := export(url.Values{"customer": {"acme"}}); err == nil || !strings.Contains(err.Error(), "nobody is named") {
+		t.Errorf("an export by nobody: %v", err)
+	}
+	if err := w.client.Post(w.ctx(), "/suppressions/erase", app.SuppressAction{Addresses: []string{"one@aol.com"}}, nil); err == nil || !strings.Contains(err.Error(), "nobody is named") {
+		t.Errorf("an erasure by nobody: %v", err)
+	}
+	for _, q := range []url.Values{{"customer": {"acme"}, "reason": {"manual"}}, {"all": {"1"}}} {
+		q.Set("by", "ann")
+		q.Set("note", "audit")
+		if err := export(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.act("erase", app.SuppressAction{Addresses: []string{"one@aol.com"}, Note: "asked"})
+	w.act("erase", app.SuppressAction{Addresses: []string{"two@aol.com"}, Entirely: true})
+	w.stop(w.node)
+	l, err := ledger.Open(filepath.Join(w.dir, "state", "ledger"), ledger.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	acts, err := l.Acts(t.Context(), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, a := range acts {
+		if strings.HasPrefix(a.Action, "suppress e") {
+			got = append(got, strings.Join([]string{a.By, a.Action, regexp.MustCompile(`hash:\S+`).ReplaceAllString(a.Object, "HASH"), a.Note}, "|"))
+		}
+	}
+	want := []string{
+		"ann|suppress export|customer=acme reason=manual|audit", "ann|suppress exported|customer=acme reason=manual|2 entries",
+		"ann|suppress export|all lists|audit", "ann|suppress exported|all lists|2 entries",
+		"test|suppress erase|HASH|asked", "test|suppress erase|entirely HASH|",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("on record:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

@@ -66,6 +66,9 @@ func (a *App) suppressMux(m *http.ServeMux) {
 // audit puts an act on record before it is done. What it was done to stands there as
 // the list keeps it; of what is erased, as a hash.
 func (x *suppression) audit(ctx context.Context, by, action, object, note string) error {
+	if strings.TrimSpace(by) == "" {
+		return fmt.Errorf("suppress %s: nobody is named who does it", action)
+	}
 	return x.app.commitEvents(ctx, &ledger.Admin{Time: x.app.o.Now(), By: by, Action: "suppress " + action, Object: object, Note: note})
 }
 
@@ -165,7 +168,11 @@ func (x *suppression) apiErase(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := x.audit(r.Context(), req.By, "erase", x.object("", as, true), req.Note); err != nil {
+	object := strings.TrimPrefix(x.object("", as, true), listName("")+" ")
+	if req.Entirely {
+		object = "entirely " + object
+	}
+	if err := x.audit(r.Context(), req.By, "erase", object, req.Note); err != nil {
 		return nil, err
 	}
 	var done Done
@@ -285,11 +292,24 @@ func (x *suppression) apiImport(r *http.Request) (any, error) {
 	return out, nil
 }
 
+// exported names what an export is of.
+func exported(q suppress.Query) string {
+	object := listName(q.Customer)
+	if q.All {
+		object = "all lists"
+	}
+	if q.Reason != 0 {
+		object += " reason=" + q.Reason.String()
+	}
+	return object
+}
+
 // apiExport writes the list as it goes through it.
 func (x *suppression) apiExport(w http.ResponseWriter, r *http.Request) {
 	q, err := query(r)
+	by, object := r.URL.Query().Get("by"), exported(q)
 	if err == nil {
-		err = x.audit(r.Context(), r.URL.Query().Get("by"), "export", listName(q.Customer), r.URL.Query().Get("note"))
+		err = x.audit(r.Context(), by, "export", object, r.URL.Query().Get("note"))
 	}
 	if err != nil {
 		w.Header().Set("Content-Type", "application/json")
@@ -300,6 +320,13 @@ func (x *suppression) apiExport(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
 	w.Header().Set("Trailer", EntriesTrailer)
 	n, err := x.list.Export(r.Context(), w, q)
+	note := fmt.Sprintf("%d entries", n)
+	if err != nil {
+		note += "; broken off: " + err.Error()
+	}
+	// The caller has the entries whether or not this can be written; what was begun stands
+	// on record already.
+	err = errors.Join(err, x.audit(context.WithoutCancel(r.Context()), by, "exported", object, note))
 	if err != nil {
 		x.app.log.Error("export of the suppression list broke off", "entries", n, "err", err)
 		return

@@ -16,7 +16,7 @@ import (
 )
 
 func nodeAttributes() []string {
-	return []string{"hostname", "state", "admin", "admin_public", "socket", "resolver", "smtp_port", "postmaster", "return_path", "keys", "default_pool", "log", "log_level", "campaign_header", "priority_header", "dkim"}
+	return []string{"hostname", "state", "admin", "admin_public", "socket", "resolver", "smtp_port", "postmaster", "return_path", "keys", "default_pool", "log", "log_level", "campaign_header", "priority_header", "dkim", "dkim_self"}
 }
 
 func (l *loader) node(hb *hclsyntax.Block) {
@@ -32,7 +32,10 @@ func (l *loader) node(hb *hclsyntax.Block) {
 	n.SMTPPort = b.count("smtp_port", 25, 1, 65535)
 	n.DefaultPool = b.str("default_pool", "")
 	n.CampaignHeader, n.PriorityHeader = b.field("campaign_header"), b.field("priority_header")
-	l.cfg.Signing.Node = l.dkimNames(b)
+	l.cfg.Signing.Node = l.dkimNames(b, "dkim")
+	if b.attr("dkim_self") != nil {
+		l.cfg.Signing.Self = append([]string{}, l.dkimNames(b, "dkim_self")...)
+	}
 	n.LogFormat = b.oneOf("log", "text", "text", "json")
 	n.LogLevel = b.oneOf("log_level", "info", "debug", "info", "warn", "error")
 	n.Postmaster = smtp.Path{Local: "postmaster", Domain: n.Hostname}

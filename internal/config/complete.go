@@ -53,6 +53,9 @@ func (l *loader) pools() {
 	}
 	l.topology.DefaultPool, l.topology.Hostname = n.DefaultPool, n.Hostname
 	for _, r := range l.poolRefs {
+		if l.late(r.where) {
+			return
+		}
 		if r.text != "" && !has(names, r.text) {
 			l.add(r.where, fmt.Sprintf("unknown pool %q", r.text), didYouMean(r.text, names))
 		}
@@ -64,6 +67,9 @@ func (l *loader) networks() {
 	cs := l.topology.Customers
 	for i := range cs {
 		where := l.names["customer "+cs[i].Name]
+		if l.late(where) {
+			return
+		}
 		for _, n := range cs[i].Networks {
 			for j := range cs[:i] {
 				for _, o := range cs[j].Networks {
@@ -151,7 +157,7 @@ func (l *loader) insideOf(a policy.Address) *policy.InsideHost {
 
 // build makes the program. Its problems come last, for they rest on the rest.
 func (l *loader) build() {
-	p, problems := policy.New(l.filters, l.asserts, &l.topology)
+	p, problems := policy.NewUntil(l.filters, l.asserts, &l.topology, l.isLate)
 	l.addProblems(problems)
 	l.cfg.Program = p
 }

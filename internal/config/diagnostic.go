@@ -180,9 +180,13 @@ func (l *loader) finish() Diagnostics {
 		}
 		return a.Column < b.Column
 	})
+	lines, of := [][]byte(nil), "" // of the file that the last one was about
 	for i := range l.diags {
 		d := &l.diags[i]
-		if lines := bytes.Split(l.sources[d.Pos.File], []byte("\n")); d.Pos.Line > 0 && d.Pos.Line <= len(lines) {
+		if d.Pos.File != of || lines == nil {
+			lines, of = bytes.Split(l.sources[d.Pos.File], []byte("\n")), d.Pos.File
+		}
+		if d.Pos.Line > 0 && d.Pos.Line <= len(lines) {
 			d.line = strings.TrimRight(string(lines[d.Pos.Line-1]), "\r")
 			if d.secret || strings.Contains(d.line, "SCRAM-SHA-256$") {
 				d.line = ""

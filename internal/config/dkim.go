@@ -29,8 +29,17 @@ type DKIM struct {
 type Signing struct {
 	Keys      []DKIM
 	Node      []string
+	Self      []string // mail of the node's own; nil leaves it to Node
 	Customers map[string][]string
 	Pools     map[string][]string
+}
+
+// Own names the keys for mail of the node's own.
+func (s *Signing) Own() []string {
+	if s.Self != nil {
+		return s.Self
+	}
+	return s.Node
 }
 
 // Key gives a key by its name.
@@ -122,7 +131,7 @@ func (b *block) fieldNames(name string, def []string) (out []string) {
 	for _, it := range b.strs(name) {
 		switch {
 		case !dkim.Signable(it.text):
-			b.l.add(it.where, fmt.Sprintf("%q is not the name of a header field", it.text), "")
+			b.l.add(it.where, fmt.Sprintf("%q is not the name of a header field that can be signed", it.text), "letters, digits, hyphens, underscores and full stops")
 		case strings.EqualFold(it.text, "DKIM-Signature"), strings.EqualFold(it.text, "Received"), strings.EqualFold(it.text, "Return-Path"):
 			b.l.add(it.where, fmt.Sprintf("%s is not to be signed: servers on the way change it", it.text), "RFC 6376, section 5.4.1")
 		default:
@@ -133,8 +142,8 @@ func (b *block) fieldNames(name string, def []string) (out []string) {
 }
 
 // dkimNames reads the list of keys of a customer, a pool or the node.
-func (l *loader) dkimNames(b *block) (names []string) {
-	for _, it := range b.strs("dkim") {
+func (l *loader) dkimNames(b *block, attribute string) (names []string) {
+	for _, it := range b.strs(attribute) {
 		l.dkimRefs = append(l.dkimRefs, it)
 		names = append(names, it.text)
 	}
@@ -159,6 +168,7 @@ func (l *loader) signing() {
 			l.add(r.where, fmt.Sprintf("unknown dkim key %q", r.text), hint)
 		}
 	}
+	l.selfSigning()
 	for _, name := range known {
 		if !used[name] {
 			l.warn(l.names["dkim "+name], fmt.Sprintf("dkim %q signs nothing", name), fmt.Sprintf("name it: dkim = [%q] in a customer, a pool or the node", name))
@@ -166,9 +176,20 @@ func (l *loader) signing() {
 	}
 }
 
+// selfSigning warns of a key for the node's own mail whose domain it is not from.
+func (l *loader) selfSigning() {
+	from := l.cfg.Node.Postmaster.Domain
+	for _, name := range l.cfg.Signing.Self {
+		k := l.cfg.Signing.Key(name)
+		if k != nil && !k.ThirdParty && from != k.Signer.Domain && !strings.HasSuffix(from, "."+k.Signer.Domain) {
+			l.warn(l.names["dkim "+name], fmt.Sprintf("dkim %q signs nothing of the node's own: that is from %s, which does not lie in %s", name, from, k.Signer.Domain), "set postmaster to an address of that domain, or third_party = true")
+		}
+	}
+}
+
 // sign notes a party's list of keys.
 func (l *loader) sign(to *map[string][]string, b *block) {
-	if names := l.dkimNames(b); names != nil {
+	if names := l.dkimNames(b, "dkim"); names != nil {
 		if *to == nil {
 			*to = map[string][]string{}
 		}

@@ -32,6 +32,10 @@ type Options struct {
 	// AnyDay leaves the dates of waivers alone, for commands that only look for the
 	// running node.
 	AnyDay bool
+	// Late is asked often whether reading has taken too long, and must not take back what
+	// it has said. From then on nothing more is read, which is a fault at the place where
+	// it ended. Nil is never late.
+	Late func() bool
 }
 
 // loader gathers one configuration and all its faults.
@@ -39,6 +43,8 @@ type loader struct {
 	read    func(string) ([]byte, error)
 	now     func() time.Time
 	anyDay  bool
+	isLate  func() bool
+	ended   bool // isLate has said so
 	diags   Diagnostics
 	files   []string
 	sources map[string][]byte
@@ -63,7 +69,7 @@ type loader struct {
 // Load reads a file, or every *.hcl of a folder, with what they include. It reports
 // all faults; the Config is nil when one of them is not a warning.
 func Load(path string, o Options) (*Config, Diagnostics) {
-	l := &loader{read: o.ReadFile, now: o.Now, anyDay: o.AnyDay, sources: map[string][]byte{}, names: map[string]hcl.Range{}, single: map[string]hcl.Range{}}
+	l := &loader{read: o.ReadFile, now: o.Now, anyDay: o.AnyDay, isLate: o.Late, sources: map[string][]byte{}, names: map[string]hcl.Range{}, single: map[string]hcl.Range{}}
 	if l.read == nil {
 		l.read = os.ReadFile
 	}
@@ -77,11 +83,15 @@ func Load(path string, o Options) (*Config, Diagnostics) {
 	} else {
 		l.file(path, hcl.Range{Filename: path})
 	}
-	l.listeners()
-	l.shapingComplete()
-	l.intakesComplete()
-	l.complete()
-	l.build()
+	if !l.ended {
+		l.listeners()
+		l.shapingComplete()
+		l.intakesComplete()
+		l.complete()
+	}
+	if !l.ended {
+		l.build()
+	}
 	ds := l.finish()
 	if ds.HasErrors() {
 		return nil, ds
@@ -114,6 +124,9 @@ func (l *loader) version() string {
 
 // file reads one file. from is where it was named.
 func (l *loader) file(name string, from hcl.Range) {
+	if l.late(from) {
+		return
+	}
 	for _, s := range l.stack {
 		if s == name {
 			l.add(from, "include in a circle: "+strings.Join(append(l.stack, name), " -> "), "")
@@ -139,18 +152,18 @@ func (l *loader) file(name string, from hcl.Range) {
 		l.add(hcl.Range{Filename: name}, fmt.Sprintf("%s is larger than %d MiB", name, maxFile>>20), "")
 		return
 	}
-	if f := scan(src); f != nil {
+	f, cuts := scan(src)
+	if f != nil {
 		at := hcl.Pos{Line: f.line, Column: f.column}
 		l.add(hcl.Range{Filename: name, Start: at, End: at}, f.message, "")
 		return
 	}
-	f, ds := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
-	l.addHCL(ds)
-	if f == nil || ds.HasErrors() {
-		return // what follows from a syntax error is noise
+	body := l.parse(src, name, cuts)
+	if body == nil {
+		return
 	}
 	l.stack = append(l.stack, name)
-	l.top(f.Body.(*hclsyntax.Body), name)
+	l.top(body, name)
 	l.stack = l.stack[:len(l.stack)-1]
 }
 
@@ -194,6 +207,9 @@ func (l *loader) top(body *hclsyntax.Body, name string) {
 		l.cfg.Guard = Guard(b.oneOf("guard", "hold", "hold", "observe"))
 	}
 	for _, hb := range body.Blocks {
+		if l.late(hb.DefRange()) {
+			return
+		}
 		l.block(hb)
 	}
 	l.include(b, filepath.Dir(name))

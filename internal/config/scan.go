@@ -18,21 +18,28 @@ type scanner struct {
 	open         []byte // brackets to be closed
 	run          int    // of ! and -, which nest without brackets
 	loose        bool   // only depth counts: it is not known any more what is text
+	cuts         []cut  // where a line begins outside of all blocks, a chunk apart or more
 }
 
 // strictFrom is the size of a file from which brackets are matched. Of a smaller one
 // the parser tells what is wrong, and tells it better.
 const strictFrom = 1 << 20
 
-// scan gives the first such fault, nil if there is none.
-func scan(src []byte) *scanned {
+// scan gives the first such fault, nil if there is none, and where the file can be cut
+// into parts that are parsed each by itself.
+func scan(src []byte) (*scanned, []cut) {
 	s := &scanner{src: src, line: 1, column: 1, loose: len(src) < strictFrom}
+	last := 0
 	for s.at < len(s.src) {
+		if s.column == 1 && s.at-last >= chunk && len(s.open) == 0 && !s.loose {
+			last = s.at
+			s.cuts = append(s.cuts, cut{s.at, s.line})
+		}
 		if f := s.step(); f != nil {
-			return f
+			return f, nil
 		}
 	}
-	return nil
+	return nil, s.cuts
 }
 
 func (s *scanner) fault(format string, args ...any) *scanned {

@@ -388,12 +388,12 @@ func (b *block) scope(e *shaping.Effect, name string, what, reach hclsyntax.Expr
 	e.Scope = bareWord(what)
 	scopes := shaping.Scopes()
 	if e.Kind == "throttle" {
-		scopes = []string{"site", "provider", "source"}
+		scopes = []string{"site", "provider", "source", "pool", "customer", "campaign"}
 	}
 	if !has(scopes, e.Scope) {
 		hint := oneOfHint(e.Scope, scopes) + " (a word without quotes)"
 		if has(shaping.Scopes(), e.Scope) {
-			hint = "a throttle binds a site, a provider or a source; backoff and suspend bind the rest too"
+			hint = "a throttle binds a site, a provider, a source, a pool, a customer or a campaign; backoff and suspend bind the rest too"
 		}
 		b.l.add(what.Range(), fmt.Sprintf("%s: what is to be bound?", name), hint)
 		return
@@ -407,7 +407,7 @@ func (b *block) scope(e *shaping.Effect, name string, what, reach hclsyntax.Expr
 	}
 	e.Within = bareWord(reach)
 	switch {
-	case place || e.Kind == "throttle":
+	case place || (e.Kind == "throttle" && e.Scope == "source"):
 		b.l.add(reach.Range(), fmt.Sprintf("%s of a %s reaches no further", name, e.Scope), "")
 	case !has(shaping.Reaches(), e.Within):
 		b.l.add(reach.Range(), fmt.Sprintf("%s: how far does it reach?", name), oneOfHint(e.Within, shaping.Reaches())+" (a word without quotes)")

@@ -11,7 +11,7 @@ import (
 
 // Fmt gives a file in canonical format.
 func Fmt(src []byte) ([]byte, error) {
-	if f := scan(src); f != nil {
+	if f, _ := scan(src); f != nil {
 		return nil, fmt.Errorf("line %d: %s", f.line, f.message)
 	}
 	if _, ds := hclsyntax.ParseConfig(src, "", hcl.InitialPos); ds.HasErrors() {

@@ -86,6 +86,9 @@ func (m *incoming) message() *spool.Message {
 	}
 	m.head.remove(m.isForgery) // before set_header, which gives lines back to recipients
 	m.setHeaders(msg)
+	if subject := m.head.get("subject"); subject != "" { // a filter may have set one for each recipient
+		msg.Subject = ledger.SubjectHash(subject)
+	}
 	m.markOrigin(msg)
 	return msg
 }
@@ -276,13 +279,10 @@ func (m *incoming) event(msg *spool.Message) *ledger.Accepted {
 		Time: msg.Accepted, ID: m.id, Parent: m.parent, Listener: s.listener, Peer: s.peer.Addr, Helo: s.peer.Helo,
 		TLS: tlsText(s.peer.TLS), AuthUser: s.peer.AuthUser, Origin: string(m.origin), Customer: m.customer,
 		Sender: s.from.String(), MessageID: strings.Trim(m.head.get("message-id"), "<> "),
-		Size: msg.Size, Policy: s.generation.Version, Campaign: msg.Campaign,
+		Size: msg.Size, Policy: s.generation.Version, Campaign: msg.Campaign, Subject: msg.Subject,
 	}
 	if msg.Priority != spool.Normal {
 		e.Priority = msg.Priority.String()
-	}
-	if subject := m.head.get("subject"); subject != "" {
-		e.Subject = ledger.SubjectHash(subject)
 	}
 	for i := range m.head.fields {
 		if f := &m.head.fields[i]; f.name == "dkim-signature" {

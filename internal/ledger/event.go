@@ -136,6 +136,7 @@ type (
 		Site      string         `json:"site,omitzero"`    // the destinations that share an MX set
 		Provider  string         `json:"provider,omitzero"`
 		Campaign  string         `json:"campaign,omitzero"`
+		Subject   uint64         `json:"subject_hash,omitzero"` // as in Accepted
 	}
 	// Bounced: delivery was given up, and a DSN sent where one was due.
 	Bounced struct {
@@ -194,6 +195,12 @@ type (
 		Path     Path       `json:"path"` // of Subject
 		SourceIP netip.Addr `json:"source_ip,omitzero"`
 		Arrived  time.Time  `json:"arrived,omitzero"` // arrival of the offending mail as the report has it
+		// Complainer tells those who complain apart: a hash of the recipient as the report has
+		// it, which may be a pseudonym of the provider's; 0 where it has none.
+		Complainer uint64 `json:"complainer,omitzero"`
+		Domain     string `json:"domain,omitzero"` // of that recipient
+		Campaign   string `json:"campaign,omitzero"`
+		Pool       string `json:"pool,omitzero"`
 	}
 	// GuardTripped: a stranger's message was about to be relayed.
 	GuardTripped struct {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"postern.dev/postern/internal/smtp"
@@ -20,36 +21,46 @@ import (
 // ErrNotFound tells that the ledger has no such row.
 var ErrNotFound = errors.New("not in the ledger")
 
+// FS is a disk that a store can be on. Tests make one that fails.
+type FS = vfs.FS
+
 // Options are what a Ledger is made of; all may be zero.
 type Options struct {
-	FS    vfs.FS // the disk where nil
-	Cache int64  // octets; 64 MiB
+	FS    FS    // the disk where nil
+	Cache int64 // octets; 64 MiB
 	Log   *slog.Logger
 	Now   func() time.Time
+	// Failed is told once when nothing can be written any more, before whoever writes is.
+	Failed func(error)
 }
 
 // Ledger is the embedded store. Its methods may be called from any goroutine; Apply
 // and Flush from one at a time.
 type Ledger struct {
-	db  *pebble.DB
-	log *slog.Logger
-	now func() time.Time
+	db      *pebble.DB
+	dir     string
+	options *pebble.Options
+	log     *slog.Logger
+	now     func() time.Time
+	broken  *broken
 
 	mu       sync.Mutex
 	position uint64
 	moved    chan struct{}
+	ended    error // why nobody applies events any more
 }
 
 // Key spaces. Each key begins with its letter; "suffix" is the event's time and a
-// hash of its stored form, so that applying an event again changes nothing.
+// hash of its stored form, so that applying an event again changes nothing. A message
+// id begins with the time, to the millisecond, so keys that end in one sort by it.
 const (
-	keyEvent    = 'e' // message id, suffix -> event
-	keyTime     = 't' // suffix -> id of an accepted message, or the event where it has no message
+	keyEvent    = 'e' // message id -> Accepted; message id, suffix -> its other events
+	keyTime     = 't' // suffix -> event without a message
 	keyMID      = 'm' // hash of Message-ID, id
 	keyDKIM     = 'd' // hash of b=, id
-	keyRcpt     = 'r' // hash of recipient, suffix -> id
-	keySource   = 's' // source address, hash of domain, suffix -> id
-	keyPath     = 'p' // hash of path, suffix -> event
+	keyRcpt     = 'r' // hash of recipient, id
+	keyHandOff  = 'h' // see handOffKey
+	keyPath     = 'p' // hash of path, suffix -> event, of a hand-off what an impact needs
 	keyReport   = 'R' // suffix -> event
 	keyAbout    = 'a' // id, suffix -> Reported
 	keySeen     = 'v' // hash of a report's identity
@@ -77,12 +88,13 @@ func Open(dir string, o Options) (*Ledger, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	po := &pebble.Options{FS: o.FS, Logger: quiet{o.Log}, CacheSize: o.Cache, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest}
+	broken := newBroken(o.Log, o.Failed)
+	po := store(&o, broken)
 	db, err := pebble.Open(dir, po)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", dir, err)
 	}
-	l := &Ledger{db: db, log: o.Log, now: o.Now, moved: make(chan struct{})}
+	l := &Ledger{db: db, dir: dir, options: po, log: o.Log, now: o.Now, broken: broken, moved: make(chan struct{})}
 	v, closer, err := db.Get(metaPosition)
 	if err == nil {
 		l.position = binary.BigEndian.Uint64(v)
@@ -90,21 +102,34 @@ func Open(dir string, o Options) (*Ledger, error) {
 	} else if errors.Is(err, pebble.ErrNotFound) {
 		err = nil
 	}
+	if err == nil {
+		err = l.migrate()
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open ledger %s: %w", dir, err), db.Close())
 	}
 	return l, nil
 }
 
-// quiet passes only Pebble's faults on.
-type quiet struct{ log *slog.Logger }
+// Err gives why nothing can be written any more; nil while it can. What was not written
+// stays in the log, from where the next start reads it.
+func (l *Ledger) Err() error { return l.broken.err() }
 
-func (q quiet) Infof(string, ...any) {}
-func (q quiet) Errorf(format string, a ...any) {
-	q.log.Error("ledger store", "err", fmt.Sprintf(format, a...))
-}
-func (q quiet) Fatalf(format string, a ...any) {
-	q.log.Error("ledger store", "err", fmt.Sprintf(format, a...))
+// store sets Pebble up for a large index of which little is ever read: the lower levels
+// are compressed well, and look-ups of one key ask a Bloom filter first, since most
+// reports are about mail that is not here.
+func store(o *Options, broken *broken) *pebble.Options {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	po := &pebble.Options{FS: o.FS, Logger: broken, EventListener: broken.listener(), CacheSize: o.Cache, MemTableSize: 32 << 20, FormatMajorVersion: pebble.FormatNewest}
+	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionGood })
+	for i := range po.Levels {
+		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		po.Levels[i].BlockSize = 16 << 10 // events of one time are much alike: a quarter less than with 4 KiB
+	}
+	po.EnsureDefaults()
+	return po
 }
 
 // Close flushes and closes.
@@ -120,17 +145,23 @@ func (l *Ledger) Position() uint64 {
 	return l.position
 }
 
-// CaughtUp waits until everything before pos is applied.
+// CaughtUp waits until everything before pos is applied. It fails where that is not going
+// to happen any more.
 func (l *Ledger) CaughtUp(ctx context.Context, pos uint64) error {
 	for {
 		l.mu.Lock()
-		there, moved := l.position >= pos, l.moved
+		there, moved, ended := l.position >= pos, l.moved, l.ended
 		l.mu.Unlock()
 		if there {
 			return nil
 		}
+		if ended != nil {
+			return fmt.Errorf("wait for the ledger: %w", ended)
+		}
 		select {
 		case <-moved:
+		case <-l.broken.since:
+			return l.Err()
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the ledger: %w", ctx.Err())
 		}
@@ -151,24 +182,41 @@ func (l *Ledger) Apply(pos uint64, events [][]byte) error {
 	if err := b.Set(metaPosition, binary.BigEndian.AppendUint64(nil, pos), nil); err != nil {
 		return err
 	}
+	if err := l.Err(); err != nil {
+		return err
+	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return fmt.Errorf("apply to ledger: %w", err)
 	}
+	if err := l.Err(); err != nil {
+		return err // it was not applied
+	}
 	l.mu.Lock()
 	l.position = pos
-	close(l.moved)
-	l.moved = make(chan struct{})
+	l.wake()
 	l.mu.Unlock()
 	return nil
 }
 
+// wake lets those look again who wait. The lock is held.
+func (l *Ledger) wake() {
+	close(l.moved)
+	l.moved = make(chan struct{})
+}
+
+// Size gives the octets that the store takes on the disk.
+func (l *Ledger) Size() uint64 { return l.db.Metrics().DiskSpaceUsage() }
+
 // Flush makes everything applied durable and gives the position up to which it is.
 func (l *Ledger) Flush() (uint64, error) {
 	pos := l.Position()
+	if err := l.Err(); err != nil {
+		return 0, err
+	}
 	if err := l.db.Set([]byte{keyMeta, 'd'}, binary.BigEndian.AppendUint64(nil, pos), pebble.Sync); err != nil {
 		return 0, fmt.Errorf("flush ledger: %w", err)
 	}
-	return pos, nil
+	return pos, l.Err()
 }
 
 // Source is where events come from: the spool.
@@ -177,21 +225,32 @@ type Source interface {
 	Forget(upto uint64)
 }
 
+// often is how long events stay applied that are not durable in the ledger, enough how
+// many.
+const often, enough = time.Second, 64 << 10
+
 // Follow applies what the source has, from the ledger's position on, until ctx ends
 // or something fails. Now and then it flushes and lets the source forget.
 func (l *Ledger) Follow(ctx context.Context, src Source) error {
-	const often, enough = time.Second, 64 << 10
+	err := l.follow(ctx, src)
+	if ctx.Err() == nil {
+		l.mu.Lock()
+		l.ended = err
+		l.wake()
+		l.mu.Unlock()
+	}
+	return err
+}
+
+func (l *Ledger) follow(ctx context.Context, src Source) error {
 	last, unflushed := l.now(), 0
 	for {
-		events, next, err := src.Read(ctx, l.Position(), 4096)
+		n, idle, err := l.step(ctx, src, unflushed > 0)
 		if err != nil {
 			return err
 		}
-		if err := l.Apply(next, events); err != nil {
-			return err
-		}
-		unflushed += len(events)
-		if now := l.now(); unflushed >= enough || now.Sub(last) >= often {
+		unflushed += n
+		if now := l.now(); unflushed >= enough || now.Sub(last) >= often || idle {
 			pos, err := l.Flush()
 			if err != nil {
 				return err
@@ -200,6 +259,24 @@ func (l *Ledger) Follow(ctx context.Context, src Source) error {
 			last, unflushed = now, 0
 		}
 	}
+}
+
+// step applies what the source has next, and gives how many events that were. Where some
+// wait to become durable it waits for more only a while, and tells of that.
+func (l *Ledger) step(ctx context.Context, src Source, bounded bool) (n int, idle bool, err error) {
+	wait, cancel := ctx, context.CancelFunc(func() {})
+	if bounded {
+		wait, cancel = context.WithTimeout(ctx, often)
+	}
+	defer cancel()
+	events, next, err := src.Read(wait, l.Position(), 4096)
+	if err != nil && wait.Err() != nil && ctx.Err() == nil {
+		return 0, true, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	return len(events), false, l.Apply(next, events)
 }
 
 // suffix makes the end of a key from an event's time and content.
@@ -234,8 +311,6 @@ func DKIMHash(b string) uint64 { return xxhash.Sum64String(strings.Join(strings.
 
 func (p Path) key() []byte { return hash8(p.Listener + "\x00" + p.Filter + "\x00" + p.Origin) }
 
-func source16(e *HandedOff) []byte { a := e.Source.As16(); return a[:] }
-
 // index puts one event under all its keys. What cannot be decoded is kept apart.
 func (l *Ledger) index(b *pebble.Batch, ev []byte) error {
 	e, err := Decode(ev)
@@ -266,8 +341,7 @@ func entries(e Event, ev []byte) [][2][]byte {
 	put := func(k, v []byte) { out = append(out, [2][]byte{k, v}) }
 	switch e := e.(type) {
 	case *Accepted:
-		put(key(keyEvent, e.ID[:], sfx), ev)
-		put(key(keyTime, sfx), e.ID[:])
+		put(key(keyEvent, e.ID[:]), ev)
 		if e.MessageID != "" {
 			put(key(keyMID, hash8(e.MessageID), e.ID[:]), nil)
 		}
@@ -278,12 +352,12 @@ func entries(e Event, ev []byte) [][2][]byte {
 			put(key(keyDKIM, u64(d), e.ID[:]), nil)
 		}
 		for i := range e.Decisions {
-			put(key(keyRcpt, hash8(RecipientKey(e.Decisions[i].Recipient)), sfx), e.ID[:])
+			put(key(keyRcpt, hash8(RecipientKey(e.Decisions[i].Recipient)), e.ID[:]), nil)
 		}
 	case *HandedOff:
 		put(key(keyEvent, e.ID[:], sfx), ev)
-		put(key(keySource, source16(e), hash8(e.Domain), sfx), e.ID[:])
-		put(key(keyPath, e.Path.key(), sfx), ev)
+		put(handOffKey(e), []byte{originCode(e.Path.Origin)})
+		put(key(keyPath, e.Path.key(), sfx), Encode(e.counted()))
 	case *Attempted:
 		put(key(keyEvent, e.ID[:], sfx), ev)
 	case *Bounced:
@@ -368,6 +442,15 @@ func timeBound(t time.Time) []byte {
 		return nil
 	}
 	return u64(uint64(t.UnixMicro()))
+}
+
+// idBound gives the beginning of the ids of a time; the zero time bounds nothing.
+func idBound(t time.Time) []byte {
+	if t.IsZero() {
+		return nil
+	}
+	id := smtp.NewID(t, [6]byte{})
+	return id[:6]
 }
 
 func idAt(k []byte, offset int) (id smtp.ID) {

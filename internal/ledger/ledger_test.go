@@ -43,7 +43,7 @@ func accepted(n int, origin string) *ledger.Accepted {
 
 func handedOff(n, rcpt int, path ledger.Path) *ledger.HandedOff {
 	return &ledger.HandedOff{Time: epoch.Add(time.Duration(n)*time.Second + time.Minute), ID: id(n), Recipient: rcpt, Address: fmt.Sprintf("r%d@aol.com", n%30), Domain: []string{"aol.com", "aim.com"}[n%2],
-		Path: path, Policy: "p1", Customer: "acme", Pool: "aol", Source: netip.AddrFrom4([4]byte{203, 0, 113, byte(n % 5)}), Peer: netip.MustParseAddrPort("192.0.2.1:25"), Host: "mx", TLS: "t", Reply: "250 ok", Attempt: 2, Seconds: 1.5, Site: "s", Provider: "v", Campaign: "c"}
+		Path: path, Policy: "p1", Customer: "acme", Pool: "aol", Source: netip.AddrFrom4([4]byte{203, 0, 113, byte(n % 5)}), Peer: netip.MustParseAddrPort("192.0.2.1:25"), Host: "mx", TLS: "t", Reply: "250 ok", Attempt: 2, Seconds: 1.5, Site: "s", Provider: "v", Campaign: "c", Subject: 7}
 }
 
 // every is one event of each kind with every field set.
@@ -59,7 +59,7 @@ func every() []ledger.Event {
 		&ledger.Held{Time: epoch, ID: id(1), Recipient: 1, Path: p, Reason: "r", Incident: "i"},
 		&ledger.Released{Time: epoch, ID: id(1), Recipient: 1, By: "b"},
 		&ledger.Dropped{Time: epoch, ID: id(1), Recipient: 1, By: "b", Reason: "r"},
-		&ledger.Reported{Time: epoch, ID: id(3), Identity: "x", Provider: "p", Format: "arf", Verdict: "leaked", Grade: "A", Keys: []string{"k", "l"}, Subject: id(1), Rcpt: -1, Customer: "c", Path: p, SourceIP: a, Arrived: epoch},
+		&ledger.Reported{Time: epoch, ID: id(3), Identity: "x", Provider: "p", Format: "arf", Verdict: "leaked", Grade: "A", Keys: []string{"k", "l"}, Subject: id(1), Rcpt: -1, Customer: "c", Path: p, SourceIP: a, Arrived: epoch, Complainer: 8, Domain: "d", Campaign: "k", Pool: "q"},
 		&ledger.GuardTripped{Time: epoch, ID: id(1), Recipient: 0, Address: "x@y", Path: p, Peer: a, Policy: "p", Observed: true, Host: "h"},
 		&ledger.IncidentChanged{Time: epoch, Incident: "INC-2008-0001", State: "open", By: "b", Note: "n", Trigger: "leaked", Path: p, Peer: a, Policy: "p", Pool: "q", Source: a, Message: id(1), Report: "r",
 			Contain: []ledger.Containment{{Path: &p}, {Source: netip.MustParsePrefix("10.0.0.0/8")}, {Pool: "aol"}}},

@@ -2,11 +2,13 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"postern.dev/postern/internal/smtp"
 )
@@ -34,25 +36,37 @@ func (l *Ledger) History(ctx context.Context, id smtp.ID) ([]Event, error) {
 }
 
 // Accepted gives the row of a message's acceptance.
-func (l *Ledger) Accepted(ctx context.Context, id smtp.ID) (*Accepted, error) {
-	var row *Accepted
-	err := l.scan(ctx, key(keyEvent, id[:]), nil, nil, func(_, v []byte) (bool, error) {
-		if Kind(v[0]) != KindAccepted {
-			return true, nil
-		}
-		e, err := Decode(v)
-		if err == nil {
-			row = e.(*Accepted)
-		}
-		return false, err
-	})
-	if err == nil && row == nil {
+func (l *Ledger) Accepted(_ context.Context, id smtp.ID) (*Accepted, error) {
+	e, err := l.get(key(keyEvent, id[:]))
+	if errors.Is(err, pebble.ErrNotFound) {
 		err = ErrNotFound
 	}
 	if err != nil {
 		return nil, fmt.Errorf("message %s: %w", id, err)
 	}
+	row, ok := e.(*Accepted)
+	if !ok {
+		return nil, fmt.Errorf("message %s: %w", id, ErrNotFound)
+	}
 	return row, nil
+}
+
+// HandOffsOf runs fn over the hand-offs of a message in order, until it gives false.
+func (l *Ledger) HandOffsOf(ctx context.Context, id smtp.ID, fn func(*HandedOff) bool) error {
+	err := l.scan(ctx, key(keyEvent, id[:]), nil, nil, func(_, v []byte) (bool, error) {
+		if Kind(v[0]) != KindHandedOff {
+			return true, nil
+		}
+		e, err := Decode(v)
+		if h, ok := e.(*HandedOff); ok {
+			return fn(h), err
+		}
+		return true, err
+	})
+	if err != nil {
+		return fmt.Errorf("hand-offs of %s: %w", id, err)
+	}
+	return nil
 }
 
 func (l *Ledger) ids(ctx context.Context, prefix []byte) ([]smtp.ID, error) {
@@ -85,8 +99,9 @@ func (l *Ledger) ByDKIM(ctx context.Context, hash uint64) ([]smtp.ID, error) {
 // ByRecipient gives the latest messages to an address, newest first, at most limit.
 func (l *Ledger) ByRecipient(ctx context.Context, address string, since, until time.Time, limit int) ([]smtp.ID, error) {
 	var out []smtp.ID
-	err := l.scan(ctx, key(keyRcpt, hash8(RecipientKey(address))), timeBound(since), timeBound(until), func(_, v []byte) (bool, error) {
-		out = append(out, idAt(v, 0))
+	prefix := key(keyRcpt, hash8(RecipientKey(address)))
+	err := l.scan(ctx, prefix, idBound(since), idBound(until), func(k, _ []byte) (bool, error) {
+		out = append(out, idAt(k, len(prefix)))
 		if len(out) > 4*limit {
 			out = slices.Delete(out, 0, len(out)-limit)
 		}
@@ -102,39 +117,6 @@ func (l *Ledger) ByRecipient(ctx context.Context, address string, since, until t
 	return out, nil
 }
 
-// HandOffQuery chooses hand-offs by what a report shows of them. From and To bound
-// the time, each may be zero.
-type HandOffQuery struct {
-	Source netip.Addr
-	Domain string
-	From   time.Time
-	To     time.Time
-	Limit  int // 100 where zero
-}
-
-// HandOffs gives the hand-offs from a source address to a recipient domain in a time.
-func (l *Ledger) HandOffs(ctx context.Context, q HandOffQuery) ([]HandedOff, error) {
-	if q.Limit == 0 {
-		q.Limit = 100
-	}
-	src := q.Source.As16()
-	var out []HandedOff
-	err := l.scan(ctx, key(keySource, src[:], hash8(strings.ToLower(q.Domain))), timeBound(q.From), timeBound(q.To), func(k, v []byte) (bool, error) {
-		e, err := l.get(key(keyEvent, v, k[len(k)-16:]))
-		if err != nil {
-			return false, err
-		}
-		if h, ok := e.(*HandedOff); ok {
-			out = append(out, *h)
-		}
-		return len(out) < q.Limit, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look up hand-offs of %s: %w", q.Source, err)
-	}
-	return out, nil
-}
-
 func (l *Ledger) get(k []byte) (Event, error) {
 	v, closer, err := l.db.Get(k)
 	if err != nil {
@@ -145,13 +127,31 @@ func (l *Ledger) get(k []byte) (Event, error) {
 }
 
 // SeenReport reports whether a report of this identity was judged before.
-func (l *Ledger) SeenReport(ctx context.Context, identity string) (bool, error) {
-	seen := false
-	err := l.scan(ctx, key(keySeen, hash8(identity)), nil, nil, func(_, _ []byte) (bool, error) {
-		seen = true
+func (l *Ledger) SeenReport(_ context.Context, identity string) (bool, error) {
+	_, closer, err := l.db.Get(key(keySeen, hash8(identity)))
+	if errors.Is(err, pebble.ErrNotFound) {
 		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up report: %w", err)
+	}
+	return true, closer.Close()
+}
+
+// ReportsAbout gives the reports about a message in order, at most limit.
+func (l *Ledger) ReportsAbout(ctx context.Context, id smtp.ID, limit int) ([]Reported, error) {
+	var out []Reported
+	err := l.scan(ctx, key(keyAbout, id[:]), nil, nil, func(_, v []byte) (bool, error) {
+		e, err := Decode(v)
+		if r, ok := e.(*Reported); ok {
+			out = append(out, *r)
+		}
+		return len(out) < limit, err
 	})
-	return seen, err
+	if err != nil {
+		return nil, fmt.Errorf("look up reports about %s: %w", id, err)
+	}
+	return out, nil
 }
 
 // Reports gives the judged reports of a time, in order.

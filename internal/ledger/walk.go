@@ -218,6 +218,7 @@ func (e *HandedOff) walk(c *codec) {
 	c.str(19, &e.Site)
 	c.str(20, &e.Provider)
 	c.str(21, &e.Campaign)
+	c.u64(22, &e.Subject)
 }
 
 func (e *Bounced) walk(c *codec) {
@@ -276,6 +277,10 @@ func (e *Reported) walk(c *codec) {
 	c.path(12, &e.Path) // to 14
 	c.addr(15, &e.SourceIP)
 	c.time(16, &e.Arrived)
+	c.u64(17, &e.Complainer)
+	c.str(18, &e.Domain)
+	c.str(19, &e.Campaign)
+	c.str(20, &e.Pool)
 }
 
 func (e *GuardTripped) walk(c *codec) {

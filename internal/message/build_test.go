@@ -155,6 +155,24 @@ func TestBuildDSNReturns(t *testing.T) {
 	}
 }
 
+// TestBuildDSNBlank: what a peer says may have more white space than a line has room for;
+// no line of the report is white space only, which would end it.
+func TestBuildDSNBlank(t *testing.T) {
+	d := dsn()
+	d.Recipients = []message.DSNStatus{{Final: "bob@aol.example", Action: "failed", Status: "5.0.0", Diagnostic: "550 no" + strings.Repeat(" ", 200) + "way" + strings.Repeat("\t", 300) + "x"}}
+	msg := message.BuildDSN(d)
+	checkLines(t, msg)
+	_, bodies := strict(t, msg)
+	for line := range strings.SplitSeq(strings.TrimRight(string(bodies[1]), "\r\n"), "\r\n") {
+		if line != "" && strings.TrimSpace(line) == "" {
+			t.Errorf("a blank line in\n%s", bodies[1])
+		}
+	}
+	if r, err := message.ParseReport(msg); err != nil || len(r.Recipients) != 1 || !strings.HasSuffix(r.Recipients[0].Diagnostic, "x") {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 func TestBuildDSNUnicode(t *testing.T) {
 	for _, utf8 := range []bool{false, true} {
 		d := dsn()
@@ -183,6 +201,7 @@ func TestBuildDSNUnicode(t *testing.T) {
 func FuzzBuildDSN(f *testing.F) {
 	f.Add("550 no", "bob@aol.example", "rfc822;bob@aol.example", "env", "b", original(), uint8(0))
 	f.Add("550 no", "bob@aol.example", "\xf5tf-8;x", "", "b", []byte{}, uint8(0))
+	f.Add("550 no", "j\u00f6rg@aol.example"+strings.Repeat("\x00", 200)+"x", "", "", "b", []byte{}, uint8(4))
 	f.Add("550\r\n\r\n--b--", "j\u00f6rg@aol.example", "utf-8;x", "", "", []byte("--b\r\n\xff"), uint8(7))
 	f.Fuzz(func(t *testing.T, diagnostic, final, orcpt, env, boundary string, returned []byte, flags uint8) {
 		d := dsn()

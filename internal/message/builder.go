@@ -13,13 +13,14 @@ type builder struct {
 	boundary string
 }
 
-// field writes one field; a long value is folded at its white space.
+// field writes one field; a long value is folded before words. A line of white space only
+// would look like the end of the header (RFC 5322, section 3.2.2, forbids to make one).
 func (b *builder) field(name, value string) {
 	b.b.WriteString(name)
 	b.b.WriteByte(':')
 	column := len(name) + 1
 	for word := range strings.SplitSeq(strings.TrimSpace(oneLine(value)), " ") {
-		if column > 1 && column+1+len(word) > 76 && column > len(name)+1 {
+		if word != "" && column+1+len(word) > 76 && column > len(name)+1 {
 			b.b.WriteString("\r\n")
 			column = 0
 		}

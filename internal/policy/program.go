@@ -52,6 +52,12 @@ type insideSuffix struct {
 // of them is not a warning. It keeps filters, asserts and t, which must not be
 // changed afterwards.
 func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) {
+	return NewUntil(filters, asserts, t, nil)
+}
+
+// NewUntil is New that gives up when late says so, with a fault at the filter where it
+// was. late is asked often and must not take back what it has said; nil is never late.
+func NewUntil(filters []Filter, asserts []Assert, t *Topology, late func() bool) (*Program, []Problem) {
 	c := &compiler{topology: t, filters: filters, fields: fieldTable(), tags: map[string]bool{}}
 	p := &Program{Topology: t, Filters: filters, Asserts: asserts, names: map[string]int{}}
 	var conditions, always []test
@@ -59,6 +65,9 @@ func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) 
 	for i := range filters {
 		f := &filters[i]
 		p.names[f.Name] = i
+		if late != nil && i%32 == 0 && late() {
+			return nil, append(c.list, tooLate(f.Pos, "what stands below was not compiled"))
+		}
 		if f.If == nil {
 			c.add(f.Pos, "", fmt.Sprintf("filter %q has no condition", f.Name), "write if = true to apply it to everything")
 			continue
@@ -77,10 +86,24 @@ func New(filters []Filter, asserts []Assert, t *Topology) (*Program, []Problem) 
 		return nil, c.list
 	}
 	for p.index == nil {
+		if late != nil && late() {
+			return nil, append(c.list, tooLate(lastPos(filters), "no index was made"))
+		}
 		p.layOut(conditions, always)
 		p.index = newIndex(p, gridFrom)
 	}
 	return p, c.list
+}
+
+func tooLate(at Pos, what string) Problem {
+	return Problem{Pos: at, Message: "time was up here: " + what, Hint: "give it more with -budget, or make the policy smaller"}
+}
+
+func lastPos(filters []Filter) Pos {
+	if len(filters) == 0 {
+		return Pos{}
+	}
+	return filters[len(filters)-1].Pos
 }
 
 // layOut makes code of the conditions, with a seed of its own for the hashes.

@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"postern.dev/postern/internal/egress"
 	"postern.dev/postern/internal/ledger"
 	"postern.dev/postern/internal/policy"
+	"postern.dev/postern/internal/shaping"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 )
@@ -78,7 +80,7 @@ func (q *Queue) match(s *Select, it *item) bool {
 		s.Provider != "" && (d.site == nil || s.Provider != d.site.provider),
 		s.Pool != "" && s.Pool != f.pool,
 		s.Customer != "" && s.Customer != f.customer,
-		s.Campaign != "" && s.Campaign != f.campaign && (f.campaign != "" || q.flows.campaigns < maxCampaigns),
+		s.Campaign != "" && s.Campaign != f.campaign && (f.campaign != "" || q.flows.shared == 0),
 		s.Incident != "" && reason != "incident "+s.Incident,
 		s.Held != "" && (len(reason) < len(s.Held) || reason[:len(s.Held)] != s.Held),
 		s.Guard != nil && reason != guardReason,
@@ -159,7 +161,7 @@ func (q *Queue) row(p picked, m *spool.Message) (*Row, bool) {
 		q.mu.Unlock()
 		return nil, false
 	}
-	row := &Row{ID: p.id, Recipient: p.rcpt, Message: m, State: it.state, Attempts: int(it.attempts), Next: fromMillis(it.at), Reason: q.reasons.text(it.reason), Pool: q.flows.byNumber[it.flow].pool}
+	row := &Row{ID: p.id, Recipient: p.rcpt, Message: m, State: it.state, Attempts: int(it.attempts), Next: q.time.day(it.at), Reason: q.reasons.text(it.reason), Pool: q.flows.byNumber[it.flow].pool}
 	if s := q.domains[it.domain].site; s != nil {
 		row.Site = s.key
 	}
@@ -221,6 +223,7 @@ type act struct {
 	items []picked
 	rows  []*Row
 	batch *spool.Batch
+	ended map[*site]bool // whose rest a retry has ended: once for all that it is about
 }
 
 // applies reports whether the action changes anything in a state.
@@ -276,9 +279,9 @@ func (a *act) carryOut(ctx context.Context) error {
 	if a.action == "bounce" {
 		b.Changes = nil
 	}
-	if _, err := a.q.o.Store.Commit(ctx, b); err != nil {
+	if err := a.q.commit(ctx, b); err != nil {
 		for _, p := range items {
-			a.q.unclaim(p.ref)
+			a.takeBack(p.ref, err)
 		}
 		return fmt.Errorf("%s %s: %w", a.action, items[0].id, err)
 	}
@@ -286,11 +289,47 @@ func (a *act) carryOut(ctx context.Context) error {
 		if a.action == "bounce" {
 			a.q.bounce(p.ref, rows[i].Message, p.rcpt, rows[i].Attempts, "given up by the operator: "+a.note)
 		} else {
-			a.q.moved(p.ref, rows[i].Message, b.Changes[i], a.action == "retry")
+			a.endRest(a.q.moved(p.ref, rows[i].Message, b.Changes[i]))
 		}
 		a.n++
 	}
 	return nil
+}
+
+// takeBack puts an item back where it was, after a commit that failed. Where it may have
+// become durable all the same, the item is on hold: a recipient that was dropped or held
+// must not be tried any more, and a start will tell whether it was.
+func (a *act) takeBack(r ref, err error) {
+	if !errors.Is(err, spool.ErrInDoubt) || a.action != "hold" && a.action != "drop" {
+		a.q.unclaim(r)
+		return
+	}
+	a.q.holdInDoubt(r, a.action+" by "+a.by)
+}
+
+// holdInDoubt puts an item on hold of which nobody knows what the log says.
+func (q *Queue) holdInDoubt(r ref, what string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	it := q.items.at(r)
+	it.busy = false
+	q.keep(it, spool.Held, what+": "+spool.ErrInDoubt.Error())
+}
+
+// endRest ends the rest of a site that somebody wants tried, nil is none. It is still
+// tried with one connection first where the last one failed.
+func (a *act) endRest(s *site) {
+	if s == nil || a.action != "retry" || a.ended[s] {
+		return
+	}
+	if a.ended == nil {
+		a.ended = map[*site]bool{}
+	}
+	a.ended[s] = true
+	a.q.mu.Lock()
+	defer a.q.mu.Unlock()
+	s.fails = min(s.fails, 1)
+	a.q.endRest(s)
 }
 
 // claim keeps the workers off an item; false where one has it, or where it is not what
@@ -314,33 +353,28 @@ func (q *Queue) unclaim(r ref) {
 	it := q.items.at(r)
 	it.busy = false
 	if it.state == spool.Pending {
-		q.place(r, q.o.Clock.Now())
+		q.place(r, q.time.now())
 	}
 }
 
-// moved puts an item where its change leads. now ends a site's rest: somebody wants it
-// tried.
-func (q *Queue) moved(r ref, m *spool.Message, c spool.Change, now bool) {
+// moved puts an item where its change leads, and gives the site that it waits for, nil
+// where there is none.
+func (q *Queue) moved(r ref, m *spool.Message, c spool.Change) *site {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it := q.items.at(r)
 	it.busy, it.at = false, 0
 	if c.State == spool.Settled {
 		q.drop(r)
-		return
+		return nil
 	}
 	q.keep(it, c.State, c.Reason)
 	if c.State != spool.Pending {
-		return
+		return nil
 	}
 	q.redirect(it, m)
-	if s := q.domains[it.domain].site; now && s != nil && s.rest != 0 {
-		s.rest, s.fails = 0, 0
-		for _, rq := range s.queues {
-			rq.notBefore = 0
-		}
-	}
 	q.enqueue(r)
+	return q.domains[it.domain].site
 }
 
 // Bounce gives a recipient up that the policy bounces, and tells its sender.
@@ -351,7 +385,7 @@ func (q *Queue) Bounce(id smtp.ID, rcpt int, reason string) {
 		return
 	}
 	q.mu.Lock()
-	r := q.admit(m, rcpt, spool.RecipientState{State: spool.Held, Reason: spool.ReasonBounce})
+	r := q.admit(m, rcpt, spool.RecipientState{State: spool.Held, Reason: spool.ReasonBounce}, q.moment())
 	if r != 0 {
 		q.items.at(r).busy = true
 	}
@@ -363,6 +397,11 @@ func (q *Queue) Bounce(id smtp.ID, rcpt int, reason string) {
 
 func (q *Queue) bounce(r ref, m *spool.Message, rcpt, attempts int, reason string) {
 	d := delivery{q: q, ref: r, rcpt: rcpt, attempts: attempts, m: m, r: &m.Recipients[rcpt], rt: q.o.Routing()}
+	q.mu.Lock()
+	if s := q.domains[q.items.at(r).domain].site; s != nil {
+		d.to = shaping.Destination{Site: s.key, Provider: s.provider}
+	}
+	q.mu.Unlock()
 	d.fail(egress.Outcome{Status: egress.Failed, Reply: "550 5.7.1 " + reason, Code: "5.7.1"}, "")
 }
 
@@ -382,15 +421,15 @@ type SiteRow struct {
 // Sites gives the sites that have something ready, or connections, the most of it first.
 func (q *Queue) Sites() (out []SiteRow) {
 	q.mu.Lock()
-	now := q.o.Clock.Now().UnixMilli()
+	now := q.time.now().UnixMilli()
 	for _, s := range q.sites {
 		for _, rq := range s.queues {
 			if rq.n+rq.kept+len(rq.workers) == 0 {
 				continue
 			}
 			row := SiteRow{Site: s.key, Provider: s.provider, Pool: poolOf(q.o.Routing(), rq.pool), Ready: rq.n, Suspended: rq.kept, Connections: len(rq.workers), Idle: len(rq.idle)}
-			if at := max(rq.notBefore, s.rest); at > now {
-				row.Until = fromMillis(at)
+			if at := max(rq.notBefore, rq.rated, s.rest); at > now {
+				row.Until = q.time.day(at)
 			}
 			if s.fails > 0 {
 				row.Last = s.last

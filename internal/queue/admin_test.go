@@ -1,8 +1,10 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -358,6 +360,72 @@ func TestFailedCommitOfAnAction(t *testing.T) {
 	}
 	close(open)
 	awaitKind[*ledger.HandedOff](w, 2)
+}
+
+// TestActionInDoubt: where the disk fails so that nobody knows whether an order stands in
+// the log, what was held or dropped is not tried any more, a suspension is in force, and
+// the next order has another number. A start tells.
+func TestActionInDoubt(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		for _, action := range []string{"hold", "drop"} {
+			w := newWorld(t, 1)
+			w.net.faults["there.example"] = errSilence
+			w.q.Start()
+			m := w.send(nil, "r@there.example")
+			awaitKind[*ledger.Attempted](w, 1)
+			if w.states(m.ID)[0].Attempts != 1 {
+				t.Fatal("the attempt is not on record")
+			}
+			w.fs.Die(kept)
+			n, err := w.q.Act(t.Context(), action, queue.Select{ID: m.ID}, "op", "")
+			if n != 0 || !errors.Is(err, spool.ErrInDoubt) {
+				t.Fatalf("%s: %d, %v", action, n, err)
+			}
+			if rows := w.q.List(queue.Select{}); len(rows) != 1 || rows[0].State != spool.Held || !strings.HasPrefix(rows[0].Reason, action+" by op: ") {
+				t.Errorf("%s in doubt: %+v", action, rows)
+			}
+			w.fs = w.fs.Crash(rand.New(rand.NewPCG(0, 0)))
+			w.restart()
+			rows := w.q.List(queue.Select{})
+			if kept && (action == "drop") != (len(rows) == 0) || kept && action == "hold" && rows[0].State != spool.Held {
+				t.Errorf("%s that was kept: after a start: %+v", action, rows)
+			}
+		}
+		w := newWorld(t, 1)
+		w.commit(w.message(nil, "r@there.example")) // so that there is a segment
+		w.fs.Die(kept)
+		o, err := w.q.Suspend(t.Context(), queue.Scope{Pool: "general"}, time.Time{}, "op", "")
+		if !errors.Is(err, spool.ErrInDoubt) || len(w.q.Orders()) != 1 || o.Number != 1 {
+			t.Errorf("suspended in doubt: %v, %+v", err, w.q.Orders())
+		}
+		if o, err := w.q.Suspend(t.Context(), queue.Scope{Pool: "other"}, time.Time{}, "op", ""); err == nil {
+			t.Errorf("another order on a broken disk: %+v", o)
+		}
+	}
+}
+
+// TestActionIsWaitedFor: who gives up while an order is being written does not undo it.
+func TestActionIsWaitedFor(t *testing.T) {
+	w := newWorld(t, 1)
+	p := &peer{}
+	w.net.add("there.example", p)
+	w.q.Start()
+	if _, err := w.q.Suspend(t.Context(), queue.Scope{Pool: "general"}, time.Time{}, "op", ""); err != nil {
+		t.Fatal(err)
+	}
+	m := w.send(nil, "r@there.example")
+	w.awaitRows(1)
+	ctx, giveUp := context.WithCancel(t.Context())
+	w.fs.Slow(giveUp) // in the middle of the sync
+	if n, err := w.q.Act(ctx, "drop", queue.Select{ID: m.ID}, "op", ""); n != 1 || err != nil {
+		t.Errorf("drop: %d, %v", n, err)
+	}
+	if n, err := w.q.Act(ctx, "drop", queue.Select{}, "op", ""); n != 0 {
+		t.Errorf("drop after the end: %d, %v", n, err)
+	}
+	if w.states(m.ID) != nil || len(w.q.List(queue.Select{})) != 0 {
+		t.Error("it is still there")
+	}
 }
 
 // TestActOnWhatIsGone changes nothing.

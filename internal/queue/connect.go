@@ -94,14 +94,14 @@ func (q *Queue) serve(rq *ready) {
 	if rq.n <= rq.fetching || q.stopping || q.o.Store.Err() != nil {
 		return
 	}
-	now := q.o.Clock.Now()
+	now := q.time.now()
 	ms := now.UnixMilli()
-	if rq.notBefore > ms {
-		q.alarm(rq, rq.notBefore)
+	if at := max(rq.notBefore, rq.rated); at > ms {
+		q.alarm(rq, at)
 		return
 	}
 	for i := len(rq.idle) - 1; i >= 0 && rq.n > rq.fetching; i-- {
-		if w := rq.idle[i]; w.way.notBefore <= ms {
+		if w := rq.idle[i]; max(w.way.notBefore, w.way.rated) <= ms {
 			q.call(w, true)
 		}
 	}
@@ -176,7 +176,7 @@ func (q *Queue) start(rq *ready, w *way) {
 		rq.site.dialing++
 		x.dialing = true
 		w.conns++
-		w.opened.take(1, q.o.Clock.Now())
+		w.opened.take(1, q.time.now())
 		rq.use(w, 1)
 	}
 	q.wg.Add(1)
@@ -207,9 +207,16 @@ func (q *Queue) answers(s *site) {
 	if s.fails == 0 {
 		return
 	}
-	s.fails, s.rest = 0, 0
+	s.fails = 0
+	q.endRest(s)
+}
+
+// endRest lets a site be tried at once, with as many connections as it may have, but for
+// one where the last one failed. The lock is held.
+func (q *Queue) endRest(s *site) {
+	s.rest = 0
 	for _, rq := range s.queues {
-		rq.notBefore = 0
+		rq.notBefore, rq.rated, rq.staffAfter = 0, 0, 0
 		q.serve(rq)
 	}
 }

@@ -35,6 +35,8 @@ func (w *wall) Now() time.Time {
 	return time.Now().Add(w.off).Round(0)
 }
 
+func (w *wall) Elapsed() time.Duration { return time.Since(epoch) }
+
 func (w *wall) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
 func (w *wall) jump(d time.Duration) { w.mu.Lock(); defer w.mu.Unlock(); w.off += d }
@@ -187,7 +189,7 @@ func (d *day) play() {
 	d.heal()
 	d.clients.Wait()
 	d.verify()
-	time.Sleep(3 * time.Hour) // the longest wait, jumps back in it, and a DSN after it
+	time.Sleep(3 * time.Hour) // the longest wait, and a DSN after it
 	if _, err := d.q.Act(context.Background(), "release", queue.Select{State: "held"}, "op", ""); err != nil {
 		d.t.Fatal(err)
 	}

@@ -22,7 +22,8 @@ import (
 // delivery is one attempt for one recipient.
 type delivery struct {
 	q        *Queue
-	w        *worker // nil where there is no attempt of its own
+	w        *worker             // nil where nobody tried
+	to       shaping.Destination // where w does not tell
 	ref      ref
 	rcpt     int
 	attempts int // so far
@@ -67,6 +68,7 @@ func (d *delivery) traffic() shaping.Traffic {
 	t := shaping.Traffic{Pool: d.pool(), Customer: d.m.Customer, Campaign: d.m.Campaign}
 	t.Domain = d.domain()
 	if d.w == nil {
+		t.Site, t.Provider = d.to.Site, d.to.Provider
 		return t
 	}
 	t.Site, t.Provider = d.w.queue.site.key, d.w.of
@@ -102,11 +104,11 @@ func (d *delivery) stopped() bool {
 	}
 	t := d.traffic()
 	t.MX = "" // of a host, connect thinks
-	if b, yes := d.q.o.Shaper.Blocked(t, d.q.o.Clock.Now()); yes {
+	if b, yes := d.q.o.Shaper.Blocked(t, d.q.time.agreed()); yes {
 		d.blocked(b)
 		return true
 	}
-	return false
+	return !d.enters(t)
 }
 
 // guarded deals with a stranger's message about to be relayed, and reports whether it
@@ -263,7 +265,7 @@ func (d *delivery) conclude(o egress.Outcome, reply shaping.Reply) {
 		j = *d.same
 		j.Actions = nil
 	case !d.shared:
-		j = d.q.o.Shaper.Observe(t, reply, now)
+		j = d.q.o.Shaper.Observe(t, reply, d.q.time.agreed())
 	}
 	d.judgement = j
 	d.attempts++
@@ -293,26 +295,29 @@ func (d *delivery) judged(o *egress.Outcome, j *shaping.Judgement, reply shaping
 		j.Category = d.q.o.Classify(reply, t.Provider)
 	}
 	if j.Suppress && d.q.o.Suppress != nil && d.m.Customer != "" {
-		d.q.o.Suppress(d.m.Customer, d.r.To, reply)
+		if err := d.q.o.Suppress(d.m.Customer, d.r.To, reply); err != nil {
+			d.q.o.Log.Error("recipient not suppressed, it is tried again", "id", d.m.ID.String(), "err", err)
+			o.Status = egress.Deferred
+		}
 	}
-	if expire := d.expire(now); o.Status == egress.Deferred && now.Sub(d.m.Accepted) >= expire {
+	if expire := d.expire(); o.Status == egress.Deferred && now.Sub(d.m.Accepted) >= expire {
 		o.Status = egress.Failed
 		o.Reply = "given up after " + expire.String() + ": " + o.Reply
 	}
 }
 
-// limits are those of the way that was used, if any.
-func (d *delivery) limits(now time.Time) shaping.Limits {
+// limits are those of the way that was used, or of where the mail was to go.
+func (d *delivery) limits() shaping.Limits {
 	if d.w == nil || d.w.way == nil {
-		return shaping.Limits{}
+		return d.q.o.Shaper.Limits(d.traffic(), d.q.time.agreed())
 	}
 	d.q.mu.Lock()
 	defer d.q.mu.Unlock()
-	return *d.q.limitsOf(d.w.queue, d.w.way, now)
+	return *d.q.limitsOf(d.w.queue, d.w.way, d.q.time.now())
 }
 
-func (d *delivery) expire(now time.Time) time.Duration {
-	if l := d.limits(now); l.Expire > 0 {
+func (d *delivery) expire() time.Duration {
+	if l := d.limits(); l.Expire > 0 {
 		return l.Expire
 	}
 	return d.rt.Retry.Expire
@@ -332,10 +337,11 @@ func (d *delivery) where() (source netip.Addr, peer netip.AddrPort, host, securi
 }
 
 func (d *delivery) delivered(o egress.Outcome, t shaping.Traffic, now time.Time, actions []shaping.Action) {
+	d.counts(handedOff, "", now)
 	source, peer, host, security := d.where()
 	e := &ledger.HandedOff{Time: now, ID: d.m.ID, Recipient: d.rcpt, Address: d.r.To.String(), Domain: t.Domain, Path: d.path(), Policy: d.m.Policy,
 		Customer: d.m.Customer, Pool: t.Pool, Source: source, Peer: peer, Host: host, TLS: security, Reply: o.Reply, Attempt: d.attempts, Seconds: now.Sub(d.m.Accepted).Seconds(),
-		Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign}
+		Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign, Subject: d.m.Subject}
 	// Not waited for: a crash in this very group commit sends the message again, which
 	// is better than losing it (RFC 5321, section 4.2.5).
 	b := &spool.Batch{Changes: []spool.Change{{ID: d.m.ID, Recipient: d.rcpt, State: spool.Settled}}, Events: [][]byte{ledger.Encode(e)}}
@@ -350,15 +356,16 @@ func (d *delivery) delivered(o egress.Outcome, t shaping.Traffic, now time.Time,
 // next is when a recipient is tried again.
 func (d *delivery) next(j shaping.Judgement, now time.Time) time.Time {
 	wait := d.q.backoff(d.rt.Retry, d.attempts)
-	if s := d.limits(now).Schedule; len(s) > 0 {
+	if s := d.limits().Schedule; len(s) > 0 {
 		wait = d.q.jitter(s[min(d.attempts, len(s))-1], d.rt.Retry.Jitter)
 	}
 	return now.Add(max(wait, j.After)).Truncate(time.Millisecond)
 }
 
 func (d *delivery) deferred(o egress.Outcome, j shaping.Judgement, t shaping.Traffic, now time.Time) {
+	d.counts(deferred, o.Reply, now)
 	next := d.next(j, now)
-	if j.Fate == shaping.Elsewhere && j.After == 0 && d.elsewhere(now) {
+	if j.Fate == shaping.Elsewhere && j.After == 0 && d.elsewhere() {
 		next = now
 	}
 	source, peer, host, _ := d.where()
@@ -376,9 +383,9 @@ func (d *delivery) deferred(o egress.Outcome, j shaping.Judgement, t shaping.Tra
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it := q.items.at(d.ref)
-	it.busy, it.at, it.attempts, it.noticed = false, millis(next), uint16(min(d.attempts, 1<<16-1)), it.noticed || late
+	it.busy, it.at, it.attempts, it.noticed = false, millis(q.time.own(next)), uint16(min(d.attempts, 1<<16-1)), it.noticed || late
 	if it.state == spool.Pending {
-		q.place(d.ref, now)
+		q.place(d.ref, q.time.now())
 	}
 }
 
@@ -390,13 +397,13 @@ func (d *delivery) noticed() bool {
 
 // elsewhere sees to it that the next attempt is made from another source of the pool,
 // and reports whether there is one.
-func (d *delivery) elsewhere(now time.Time) bool {
+func (d *delivery) elsewhere() bool {
 	if d.w == nil || d.w.way == nil {
 		return false
 	}
 	d.q.mu.Lock()
 	defer d.q.mu.Unlock()
-	was := d.w.way.notBefore
+	was, now := d.w.way.notBefore, d.q.time.now()
 	d.w.way.notBefore = max(was, millis(now.Add(sourceRest)))
 	if other, _ := d.q.choose(d.w.queue, now); other != nil {
 		return true
@@ -407,6 +414,7 @@ func (d *delivery) elsewhere(now time.Time) bool {
 
 // failed gives a recipient up and tells the sender, in one commit.
 func (d *delivery) failed(o egress.Outcome, category string, t shaping.Traffic, now time.Time, actions []shaping.Action) {
+	d.counts(failed, o.Reply, now)
 	source, peer, host, _ := d.where()
 	e := &ledger.Bounced{Time: now, ID: d.m.ID, Recipient: d.rcpt, Path: d.path(), Source: source, Peer: peer, Host: host, Reply: o.Reply,
 		Category: category, Site: t.Site, Provider: t.Provider, Campaign: d.m.Campaign, Customer: d.m.Customer}
@@ -418,7 +426,11 @@ func (d *delivery) failed(o egress.Outcome, category string, t shaping.Traffic, 
 		d.q.submit(b)
 	} else if err := d.q.tell(b); err != nil {
 		d.q.o.Log.Error("DSN not sent, the message is kept", "id", d.m.ID.String(), "err", err)
-		d.putOff(now)
+		if errors.Is(err, spool.ErrInDoubt) {
+			d.q.holdInDoubt(d.ref, "bounce")
+		} else {
+			d.putOff()
+		}
 		return
 	}
 	d.q.forget(d.ref)
@@ -426,8 +438,8 @@ func (d *delivery) failed(o egress.Outcome, category string, t shaping.Traffic, 
 
 // putOff keeps a recipient that cannot be given up now, for want of room for the DSN:
 // its sender would never know. What waits is tried again; what is held stays so.
-func (d *delivery) putOff(now time.Time) {
-	q := d.q
+func (d *delivery) putOff() {
+	q, now := d.q, d.q.time.now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it := q.items.at(d.ref)

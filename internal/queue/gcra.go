@@ -57,6 +57,13 @@ func (m *meter) take(n int, now time.Time) {
 	}
 }
 
+// untake takes back what was counted for n that did not go.
+func (m *meter) untake(n int) {
+	for i, r := range m.rates {
+		m.due[i] -= int64(n) * interval(r)
+	}
+}
+
 // busy reports whether the past still counts.
 func (m *meter) busy(now time.Time) bool {
 	for _, d := range m.due {

@@ -147,10 +147,14 @@ type anyone struct{}
 
 func (anyone) Holds(string, string, string, netip.Addr, string) (string, bool) { return "", false }
 
+// started is some moment.
+var started = time.Now()
+
 // present is the time as it is.
 type present struct{}
 
 func (present) Now() time.Time                         { return time.Now() }
+func (present) Elapsed() time.Duration                 { return time.Since(started) }
 func (present) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
 // loaded makes a queue over a store of made-up messages.
@@ -249,7 +253,7 @@ func TestMemory(t *testing.T) {
 			st.Attempts, st.NotBefore = 1, s.base.Add(time.Duration(1+i%7_200_000)*time.Millisecond)
 		}
 		q.mu.Lock()
-		q.admit(m, 0, st)
+		q.admit(m, 0, st, q.moment())
 		q.stopping = true // no look-ups: the domains of half of them are unknown anyway
 		q.mu.Unlock()
 	}
@@ -370,7 +374,7 @@ func BenchmarkLoad(b *testing.B) {
 	for i := range b.N {
 		m.ID, m.Recipients[0].To.Domain = madeID(s.base, uint32(i)), names[i%len(names)]
 		q.mu.Lock()
-		q.admit(m, 0, spool.RecipientState{Attempts: 1, NotBefore: s.base.Add(time.Duration(1+i%7_200_000) * time.Millisecond)})
+		q.admit(m, 0, spool.RecipientState{Attempts: 1, NotBefore: s.base.Add(time.Duration(1+i%7_200_000) * time.Millisecond)}, q.moment())
 		q.mu.Unlock()
 	}
 	reportCPU(b, begin)

@@ -131,7 +131,7 @@ func (d *day) mischief() {
 		d.last("full", 20*time.Minute)
 	case 13:
 		d.n.jumps++
-		jump := d.between(-30*time.Minute, 3*time.Hour) // what waits, waits longer by a jump back
+		jump := d.between(-12*time.Hour, 3*time.Hour)
 		if d.chance(50) {
 			jump = d.between(-5*time.Minute, 5*time.Minute)
 		}

@@ -51,10 +51,11 @@ func (d *delivery) notify(b *spool.Batch, action string, o egress.Outcome, now t
 		Recipients: []message.DSNStatus{{ORcpt: d.r.ORcpt, Final: d.r.To.String(), Action: action, Status: o.Code, RemoteMTA: host, Diagnostic: o.Reply, LastAttempt: now}},
 	}
 	if action == "delayed" {
-		dsn.Recipients[0].WillRetry = d.m.Accepted.Add(d.expire(now))
+		dsn.Recipients[0].WillRetry = d.m.Accepted.Add(d.expire())
 	}
 	body := d.q.o.Store.NewBody()
-	if _, err := body.Write(message.BuildDSN(dsn)); err != nil {
+	text, marks := d.signed(message.BuildDSN(dsn), now)
+	if _, err := body.Write(text); err != nil {
 		d.q.o.Log.Error("DSN not written", "err", err)
 		return smtp.ID{}
 	}
@@ -65,9 +66,28 @@ func (d *delivery) notify(b *spool.Batch, action string, o egress.Outcome, now t
 	m := &spool.Message{ID: id, Accepted: now, EightBit: true, UTF8: d.m.UTF8, Origin: string(policy.Self), Policy: d.m.Policy, Size: body.Size(),
 		Recipients: []spool.Recipient{{To: d.m.From, Notify: smtp.NotifyNever, Inside: d.rt.InsideFor(rcpt), Pool: d.rt.DefaultPool}}}
 	b.Message, b.Body = m, body
-	b.Events = append(b.Events, ledger.Encode(&ledger.Accepted{Time: now, ID: id, Parent: d.m.ID, Origin: m.Origin, MessageID: dsn.MessageID, Size: m.Size, Policy: m.Policy,
+	b.Events = append(b.Events, ledger.Encode(&ledger.Accepted{Time: now, ID: id, Parent: d.m.ID, Origin: m.Origin, MessageID: dsn.MessageID, DKIM: marks, Size: m.Size, Policy: m.Policy,
 		Decisions: []ledger.Decided{{Recipient: rcpt.String(), Disposition: string(policy.Deliver), Pool: m.Recipients[0].Pool, Inside: m.Recipients[0].Inside}}}))
 	return id
+}
+
+// signed puts signatures before a message of Postern's own, and gives the hashes that the
+// ledger knows them by. A key that fails costs the signature and not the notice: its
+// sender would never know.
+func (d *delivery) signed(text []byte, now time.Time) ([]byte, []uint64) {
+	if d.rt.Sign == nil {
+		return text, nil
+	}
+	fields, marks, err := d.rt.Sign(text, now)
+	if err != nil {
+		d.q.o.Log.Error("DSN not signed", "id", d.m.ID.String(), "err", err)
+		return text, nil
+	}
+	hashes := make([]uint64, 0, len(marks))
+	for _, m := range marks {
+		hashes = append(hashes, ledger.DKIMHash(m))
+	}
+	return append(bytes.Join(fields, nil), text...), hashes
 }
 
 // returned reads the beginning of the message for the DSN.

@@ -138,6 +138,7 @@ func (q *Queue) restore() {
 		if !ok {
 			continue
 		}
+		o.begun(q.o.Clock.Now())
 		q.orders.last = max(q.orders.last, o.Number)
 		switch {
 		case e.Action == "suspend":
@@ -256,9 +257,9 @@ func (q *Queue) reconsidered() {
 	q.reconsider = false
 	for _, s := range q.sites {
 		for _, rq := range s.queues {
-			rq.notBefore, rq.staffAfter = 0, 0
+			rq.notBefore, rq.rated, rq.staffAfter = 0, 0, 0
 			for _, w := range rq.ways {
-				w.checked, w.notBefore = 0, 0
+				w.checked, w.notBefore, w.rated = 0, 0, 0
 			}
 			for _, ln := range rq.lanes {
 				if ln.blocked && ln.until != 0 {
@@ -278,7 +279,8 @@ func (q *Queue) Orders() []Order {
 }
 
 // Suspend keeps the mail of a scope back until it is resumed, or until a time. What is
-// being delivered at this moment goes on. It is durable when Suspend returns.
+// being delivered at this moment goes on. It is durable when Suspend returns; with
+// spool.ErrInDoubt it is in force, and a start may find it or not.
 func (q *Queue) Suspend(ctx context.Context, s Scope, until time.Time, by, note string) (Order, error) {
 	if s == (Scope{}) {
 		return Order{}, fmt.Errorf("suspend: %w", ErrNoScope)
@@ -290,8 +292,12 @@ func (q *Queue) Suspend(ctx context.Context, s Scope, until time.Time, by, note 
 	q.ordering.Lock()
 	defer q.ordering.Unlock()
 	o := Order{Number: q.orders.last + 1, Action: "suspend", Scope: s, From: now, Until: until, By: by, Note: note}
-	if err := q.commit(ctx, o.admin()); err != nil {
-		return Order{}, fmt.Errorf("suspend %s: %w", s.String(), err)
+	err := q.write(ctx, o.admin())
+	if err != nil {
+		err = fmt.Errorf("suspend %s: %w", s.String(), err)
+		if !errors.Is(err, spool.ErrInDoubt) {
+			return Order{}, err
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -299,7 +305,7 @@ func (q *Queue) Suspend(ctx context.Context, s Scope, until time.Time, by, note 
 	q.orders.add(o)
 	q.reapply()
 	nudge(q.ring)
-	return o, nil
+	return o, err
 }
 
 // Resume lifts the suspensions that choose says yes to, and gives them.
@@ -321,7 +327,7 @@ func (q *Queue) Resume(ctx context.Context, choose func(*Order) bool, by, note s
 		o.Action, o.From, o.Until, o.By, o.Note = "resume", q.o.Clock.Now(), time.Time{}, by, note
 		events = append(events, o.admin())
 	}
-	if err := q.commit(ctx, events...); err != nil {
+	if err := q.write(ctx, events...); err != nil {
 		return nil, fmt.Errorf("resume: %w", err)
 	}
 	q.mu.Lock()
@@ -356,7 +362,12 @@ func (q *Queue) Rebind(ctx context.Context, s Scope, pool, by, note string) (int
 		return 0, nil
 	}
 	slices.Sort(o.domains)
-	if err := q.commit(ctx, o.admin()); err != nil {
+	if err := q.write(ctx, o.admin()); err != nil {
+		if errors.Is(err, spool.ErrInDoubt) {
+			q.mu.Lock()
+			q.orders.last = o.Number // a start may find it
+			q.mu.Unlock()
+		}
 		return 0, fmt.Errorf("rebind %s: %w", s.String(), err)
 	}
 	q.mu.Lock()
@@ -408,12 +419,21 @@ func (q *Queue) rebound(m *spool.Message, k flowKey, d *domain) flowKey {
 	return k
 }
 
-// commit makes events durable.
-func (q *Queue) commit(ctx context.Context, events ...ledger.Event) error {
+// write makes events durable.
+func (q *Queue) write(ctx context.Context, events ...ledger.Event) error {
 	b := &spool.Batch{}
 	for _, e := range events {
 		b.Events = append(b.Events, ledger.Encode(e))
 	}
-	_, err := q.o.Store.Commit(ctx, b)
+	return q.commit(ctx, b)
+}
+
+// commit makes what an operator orders durable. Once it is begun its end is waited for,
+// whoever gives up meanwhile: what may become durable must not be taken back.
+func (q *Queue) commit(ctx context.Context, b *spool.Batch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err := q.o.Store.Commit(context.WithoutCancel(ctx), b)
 	return err
 }

@@ -25,10 +25,18 @@ func (Plain) Blocked(shaping.Traffic, time.Time) (shaping.Block, bool) {
 	return shaping.Block{}, false
 }
 
+// Enter implements Shaper.
+func (Plain) Enter(shaping.Traffic, time.Time) (shaping.Pass, shaping.Block, bool) {
+	return shaping.Pass{}, shaping.Block{}, false
+}
+
 // Observe implements Shaper.
 func (Plain) Observe(shaping.Traffic, shaping.Reply, time.Time) shaping.Judgement {
 	return shaping.Judgement{}
 }
+
+// ClockSet implements Shaper.
+func (Plain) ClockSet(time.Duration) {}
 
 // SiteName names a set of mail exchangers, in whatever order they come: what tells them
 // apart in brackets, then what they share. A domain without any is its own.

@@ -31,7 +31,8 @@ type Store interface {
 	// what is delivered would be delivered again after a restart.
 	Err() error
 	// Stock yields the live messages as they stood when it was called, with their
-	// envelopes where these are cheap to come by.
+	// envelopes where these are cheap to come by. Their memory may be used again once
+	// yield has returned.
 	Stock(yield func(spool.Entry) bool)
 }
 
@@ -44,7 +45,7 @@ type Transport interface {
 }
 
 // Shaper says how fast mail may go where, and what a reply sets off. It is asked often
-// and from any goroutine, and must not call the queue.
+// and from any goroutine, and must not call the queue. The times are times of day.
 type Shaper interface {
 	// Resolve gives a recipient domain its site and provider.
 	Resolve(domain string, mx []string) shaping.Destination
@@ -54,19 +55,18 @@ type Shaper interface {
 	// Blocked reports whether traffic is suspended or backs off. It is asked with and
 	// without customer, campaign and domain.
 	Blocked(t shaping.Traffic, now time.Time) (shaping.Block, bool)
+	// Enter asks leave for one message to go now, of what throttles its pool, customer or
+	// campaign. The Pass is given back when the attempt is over.
+	Enter(t shaping.Traffic, now time.Time) (shaping.Pass, shaping.Block, bool)
 	// Observe is told of each attempt.
 	Observe(t shaping.Traffic, r shaping.Reply, now time.Time) shaping.Judgement
+	// ClockSet is told that the time of day was set forward, or back where by is below 0.
+	ClockSet(by time.Duration)
 }
 
 // Gate tells what is held back while an incident lasts.
 type Gate interface {
 	Holds(listener, filter, origin string, peer netip.Addr, pool string) (incident string, held bool)
-}
-
-// Clock is the time; tests turn it by hand.
-type Clock interface {
-	Now() time.Time
-	After(d time.Duration) <-chan time.Time
 }
 
 // Source is an address of a pool. Weight is its share of the pool's messages; 0 means
@@ -91,6 +91,9 @@ type Routing struct {
 	Observe     bool // the guard only watches
 	// Relays reports whether a hand-off would be relaying for a stranger.
 	Relays func(origin policy.Origin, rcpt policy.Address, inside string) bool
+	// Sign gives the fields with which a message of Postern's own is signed, to stand before
+	// it, and their marks for the ledger; nil signs nothing.
+	Sign func(message []byte, now time.Time) (fields [][]byte, marks []string, err error)
 	// TLS gives what mail to a domain is to be protected with; nil, and nil from it, is
 	// what the peer offers. The same pointer is the same demand.
 	TLS func(domain string) *egress.Security
@@ -128,8 +131,9 @@ type Options struct {
 	Log       *slog.Logger
 	// Suppressed reports whether a customer's mail to a recipient is not to be tried.
 	Suppressed func(customer string, rcpt smtp.Path) bool
-	// Suppress is told of recipients that a reply says never to try again.
-	Suppress func(customer string, rcpt smtp.Path, r shaping.Reply)
+	// Suppress is told of recipients that a reply says never to try again. Where it fails
+	// they are tried again, so that the reply comes once more.
+	Suppress func(customer string, rcpt smtp.Path, r shaping.Reply) error
 	// Classify names the category of a failure where the Shaper's rules do not.
 	Classify func(r shaping.Reply, provider string) string
 	// Orders gives what operators ordered in the past, oldest first.
@@ -142,18 +146,21 @@ type Options struct {
 // time, some four times for each message, and never while anything waits: work on many
 // items is cut into pieces.
 type Queue struct {
-	o      Options
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	poke   chan struct{} // the earliest retry may have changed
-	ring   chan struct{} // the earliest alarm may have changed
+	o       Options
+	time    span
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	poke    chan struct{} // the earliest retry may have changed
+	ring    chan struct{} // the earliest alarm may have changed
+	leaving chan struct{} // closed when Stop begins
 
 	mu       sync.Mutex
 	stopping bool
 	items    arena
 	waiting  int // recipients
 	held     int
+	tally    tally
 	wheel    wheel
 	flows    flows
 	reasons  words
@@ -186,8 +193,9 @@ func New(o Options) *Queue {
 	if o.Shaper == nil {
 		o.Shaper = Plain{}
 	}
-	q := &Queue{o: o, poke: make(chan struct{}, 1), ring: make(chan struct{}, 1), byDomain: map[domainKey]*domain{}, sites: map[string]*site{}}
-	q.wheel.a, q.wheel.now = &q.items, millis(o.Clock.Now())
+	q := &Queue{o: o, poke: make(chan struct{}, 1), ring: make(chan struct{}, 1), leaving: make(chan struct{}), byDomain: map[domainKey]*domain{}, sites: map[string]*site{}}
+	q.time.begin(o.Clock)
+	q.wheel.a, q.wheel.now = &q.items, millis(q.time.now())
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.restore()
 	return q
@@ -197,10 +205,11 @@ func New(o Options) *Queue {
 // been taken, so that no message that comes in from now on is found there as well; the
 // messages are read while mail already flows.
 func (q *Queue) Start() {
-	q.wg.Add(3)
+	q.wg.Add(4)
 	stock := make(chan struct{})
 	go func() { defer q.wg.Done(); q.retryLoop() }()
 	go func() { defer q.wg.Done(); q.alarmLoop() }()
+	go func() { defer q.wg.Done(); q.clockLoop() }()
 	go func() { defer q.wg.Done(); q.load(sync.OnceFunc(func() { close(stock) })) }()
 	<-stock
 }
@@ -209,6 +218,9 @@ func (q *Queue) Start() {
 // them off, and waits.
 func (q *Queue) Stop(ctx context.Context) {
 	q.mu.Lock()
+	if !q.stopping {
+		close(q.leaving)
+	}
 	q.stopping = true
 	for q.idle.first != nil {
 		q.call(q.idle.first, false)
@@ -229,8 +241,12 @@ func (q *Queue) Stop(ctx context.Context) {
 // load schedules what was there at the start. It calls taken once the list is made.
 func (q *Queue) load(taken func()) {
 	defer taken()
+	at, n := q.moment(), 0
 	q.o.Store.Stock(func(e spool.Entry) bool {
 		taken()
+		if n++; n%steps == 0 {
+			at = q.moment()
+		}
 		m := e.Message
 		if m == nil {
 			var err error
@@ -239,7 +255,7 @@ func (q *Queue) load(taken func()) {
 				return q.ctx.Err() == nil
 			}
 		}
-		q.add(m, e.States)
+		q.add(m, e.States, at)
 		for i, st := range e.States {
 			if st.State == spool.Held && strings.HasPrefix(st.Reason, spool.ReasonBounce) {
 				q.Bounce(e.ID, i, strings.TrimPrefix(st.Reason, spool.ReasonBounce+": "))
@@ -250,10 +266,18 @@ func (q *Queue) load(taken func()) {
 }
 
 // Add schedules a message that has just been committed.
-func (q *Queue) Add(m *spool.Message) { q.add(m, nil) }
+func (q *Queue) Add(m *spool.Message) { q.add(m, nil, q.moment()) }
+
+// moment is a time, and by how much the time of day is ahead of it.
+type moment struct {
+	now   time.Time
+	ahead time.Duration
+}
+
+func (q *Queue) moment() moment { return moment{q.time.now(), q.time.ahead()} }
 
 // add schedules what is left of a message: as it was accepted where states is nil.
-func (q *Queue) add(m *spool.Message, states []spool.RecipientState) {
+func (q *Queue) add(m *spool.Message, states []spool.RecipientState, at moment) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range m.Recipients {
@@ -265,19 +289,21 @@ func (q *Queue) add(m *spool.Message, states []spool.RecipientState) {
 		if st.State == spool.Settled || st.Reason == spool.ReasonConsume || strings.HasPrefix(st.Reason, spool.ReasonBounce) {
 			continue
 		}
-		q.admit(m, i, st)
+		q.admit(m, i, st, at)
 	}
 }
 
 // admit takes one recipient up. The lock is held.
-func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
+func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState, at moment) ref {
 	if r := q.items.find(m.ID, i); r != 0 {
 		return 0 // known already
 	}
-	now := q.o.Clock.Now()
 	r := q.items.add(m.ID, i)
 	it := q.items.at(r)
-	it.state, it.at, it.attempts = st.State, millis(st.NotBefore), uint16(min(st.Attempts, 1<<16-1))
+	it.state, it.attempts = st.State, uint16(min(st.Attempts, 1<<16-1))
+	if !st.NotBefore.IsZero() {
+		it.at = millis(st.NotBefore.Add(-at.ahead))
+	}
 	d, k := q.domainOf(m, &m.Recipients[i]), keyOf(m, &m.Recipients[i])
 	if len(q.orders.moves) > 0 {
 		k = q.rebound(m, k, d)
@@ -288,14 +314,15 @@ func (q *Queue) admit(m *spool.Message, i int, st spool.RecipientState) ref {
 	}
 	// A notice of the delay that was due before is not sent now: it may have been already.
 	notice := q.o.Routing().Retry.DelayNotice
-	it.noticed = st.Attempts > 0 && notice > 0 && now.Sub(m.Accepted) >= notice
+	it.noticed = st.Attempts > 0 && notice > 0 && at.now.Add(at.ahead).Sub(m.Accepted) >= notice
 	if st.State == spool.Held {
 		it.reason = q.reasons.take(st.Reason)
 		q.held++
 		return r
 	}
 	q.waiting++
-	q.place(r, now)
+	q.tally.came(q.o.Clock.Now())
+	q.place(r, at.now)
 	return r
 }
 
@@ -316,7 +343,7 @@ func (q *Queue) place(r ref, now time.Time) {
 func (q *Queue) enqueue(r ref) {
 	it := q.items.at(r)
 	d := q.domains[it.domain]
-	if d.site == nil || (d.until < millis(q.o.Clock.Now()) && d.inside == "") {
+	if d.site == nil || (d.until < millis(q.time.now()) && d.inside == "") {
 		q.look(d)
 	}
 	if d.site == nil {
@@ -327,6 +354,9 @@ func (q *Queue) enqueue(r ref) {
 	f := q.flows.byNumber[it.flow]
 	rq := q.queueOf(d.site, f)
 	q.stand(q.laneOf(rq, f), r, false)
+	if it.attempts == 0 {
+		rq.tally.came(q.o.Clock.Now())
+	}
 	q.serve(rq)
 }
 
@@ -394,7 +424,7 @@ func (q *Queue) retryLoop() {
 			q.mu.Unlock()
 			return
 		}
-		now := q.o.Clock.Now()
+		now := q.time.now()
 		done := q.wheel.turn(now.UnixMilli(), steps, q.enqueue)
 		wait := time.Hour
 		if next, ok := q.wheel.next(); ok {
@@ -419,18 +449,18 @@ const sweepEvery = 5 * time.Minute
 // alarmLoop looks at ready queues when something may have become possible, or a
 // connection too old: one timer for all.
 func (q *Queue) alarmLoop() {
-	swept := q.o.Clock.Now()
+	swept := q.time.now()
 	for {
 		q.mu.Lock()
 		if q.stopping {
 			q.mu.Unlock()
 			return
 		}
-		now := q.o.Clock.Now()
+		now, day := q.time.now(), q.time.agreed()
 		for rq := q.alarms.due(now.UnixMilli()); rq != nil; rq = q.alarms.due(now.UnixMilli()) {
 			q.rouse(rq, now)
 		}
-		if q.orders.expire(now) {
+		if q.orders.expire(day) {
 			q.reapply()
 		}
 		if q.reconsider {
@@ -438,7 +468,7 @@ func (q *Queue) alarmLoop() {
 		}
 		wait := swept.Add(sweepEvery).Sub(now)
 		if end := q.orders.next(); !end.IsZero() {
-			wait = min(wait, end.Sub(now))
+			wait = min(wait, end.Sub(day))
 		}
 		if len(q.alarms) > 0 {
 			wait = min(wait, fromMillis(q.alarms[0].wake).Sub(now))

@@ -23,10 +23,12 @@ type ready struct {
 	inLine   [2][classes + 1]bool
 
 	notBefore  int64 // Unix milliseconds: nothing can leave before
+	rated      int64 // the rates of the site allow nothing before
 	staffAfter int64 // no new connection before
 	unblock    int64 // when the first lane's block ends
 	wake       int64 // when to look again; 0 never
 	heap       int   // place among the alarms, -1 outside
+	tally      tally
 }
 
 // lane is what is ready of one flow.

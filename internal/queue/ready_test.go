@@ -18,6 +18,7 @@ import (
 type still struct{ now time.Time }
 
 func (s still) Now() time.Time                     { return s.now }
+func (still) Elapsed() time.Duration               { return 0 }
 func (still) After(time.Duration) <-chan time.Time { return nil }
 
 // nowhereNet knows every domain and reaches none.
@@ -53,7 +54,7 @@ func (q *Queue) put(n int, m *spool.Message, domain string) {
 		d.until = math.MaxInt64
 		q.settle(d, &site{key: "mx." + domain})
 	}
-	q.admit(m, 0, spool.RecipientState{})
+	q.admit(m, 0, spool.RecipientState{}, q.moment())
 }
 
 // TestTurns: whatever the backlog of one customer or campaign, every other one has its

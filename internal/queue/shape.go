@@ -39,7 +39,7 @@ func (d *delivery) told(reply shaping.Reply, host string) {
 	now := d.q.o.Clock.Now()
 	t := d.traffic()
 	t.MX = host
-	j := d.q.o.Shaper.Observe(t, reply, now)
+	j := d.q.o.Shaper.Observe(t, reply, d.q.time.agreed())
 	if len(j.Actions) > 0 {
 		b := &spool.Batch{}
 		d.record(b, j.Actions, now)
@@ -52,7 +52,7 @@ func (d *delivery) preferred(hosts []egress.Host) []egress.Host {
 	if len(hosts) < 2 {
 		return hosts
 	}
-	now, t := d.q.o.Clock.Now(), d.traffic()
+	now, t := d.q.time.agreed(), d.traffic()
 	var passed []egress.Host
 	good := make([]egress.Host, 0, len(hosts))
 	for _, h := range hosts {

@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -360,7 +361,10 @@ func TestJudgement(t *testing.T) {
 			w := newWorld(t, 1)
 			w.options.Shaper = s
 			w.options.Classify = func(r shaping.Reply, _ string) string { return fmt.Sprintf("class of %d", r.Code) }
-			w.options.Suppress = func(customer string, rcpt smtp.Path, _ shaping.Reply) { w.suppress(customer + " " + rcpt.String()) }
+			w.options.Suppress = func(customer string, rcpt smtp.Path, _ shaping.Reply) error {
+				w.suppress(customer + " " + rcpt.String())
+				return nil
+			}
 			w.reopen()
 			w.net.add("there.example", &peer{rcpt: reply(c.reply)})
 			w.net.add("acme.example", &peer{})
@@ -382,6 +386,37 @@ func TestJudgement(t *testing.T) {
 				t.Errorf("of %+v", tr)
 			}
 		})
+	}
+}
+
+// TestSuppressionFails: a recipient who could not be put on the list is tried again, and
+// is not done with before he is on it.
+func TestSuppressionFails(t *testing.T) {
+	s := &shaper{judge: func(tr shaping.Traffic, _ shaping.Reply) shaping.Judgement {
+		return shaping.Judgement{Suppress: tr.Domain == "there.example"}
+	}}
+	w := newWorld(t, 1)
+	w.options.Shaper = s
+	calls := 0 // one delivery at a time
+	w.options.Suppress = func(string, smtp.Path, shaping.Reply) error {
+		if calls++; calls == 1 {
+			return errors.New("the disk fails")
+		}
+		return nil
+	}
+	w.reopen()
+	w.net.add("there.example", &peer{rcpt: func(string) string { return "550 5.1.1 gone" }})
+	w.net.add("acme.example", &peer{})
+	w.q.Start()
+	w.send(nil, "r@there.example")
+	a := awaitKind[*ledger.Attempted](w, 1)
+	if n := count[*ledger.Bounced](w); n != 0 {
+		t.Errorf("%d bounced", n)
+	}
+	w.clock.turn(t, a.Next)
+	awaitKind[*ledger.Bounced](w, 1)
+	if calls != 2 {
+		t.Errorf("asked %d times", calls)
 	}
 }
 

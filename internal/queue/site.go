@@ -75,7 +75,8 @@ type way struct {
 	messages  int // in proportion to the weights of all ways
 	limits    shaping.Limits
 	checked   int64 // when limits were asked for, Unix milliseconds
-	notBefore int64 // blocked, or over its rate
+	notBefore int64 // blocked until then
+	rated     int64 // over its rate until then
 	out       bool  // it was, when it was last looked at
 }
 
@@ -183,6 +184,10 @@ func (q *Queue) ask() {
 		q.asked = q.asked[1:]
 		q.mu.Unlock()
 		mx, err := q.o.Transport.MX(q.ctx, d.name)
+		if lacking(err) {
+			q.askLater(d, err)
+			continue
+		}
 		if err != nil {
 			q.notFound(d, err)
 			continue
@@ -191,13 +196,35 @@ func (q *Queue) ask() {
 		q.mu.Lock()
 		q.settle(d, &site{key: dest.Site, provider: dest.Provider})
 		d.site.provider = dest.Provider
-		d.asking, d.until = false, millis(q.o.Clock.Now().Add(siteFresh))
+		d.asking, d.until = false, millis(q.time.now().Add(siteFresh))
 		for d.waiting.n > 0 {
 			r := d.waiting.head
 			q.items.remove(&d.waiting, r)
 			q.items.at(r).place = nowhere
 			q.enqueue(r)
 		}
+		q.mu.Unlock()
+	}
+}
+
+// askLater puts off what waits for a domain's site: the node itself could not ask.
+func (q *Queue) askLater(d *domain, err error) {
+	q.o.Log.Error("nothing can be opened", "domain", d.name, "err", err)
+	for more := true; more; {
+		q.mu.Lock()
+		now := q.time.now()
+		if d.site != nil {
+			d.until = millis(now.Add(lackWait))
+		}
+		for n := 0; d.waiting.n > 0 && n < steps; n++ {
+			r := d.waiting.head
+			q.items.remove(&d.waiting, r)
+			it := q.items.at(r)
+			it.place, it.at = nowhere, millis(now.Add(lackWait))
+			q.place(r, now)
+		}
+		more = d.waiting.n > 0
+		d.asking = more
 		q.mu.Unlock()
 	}
 }
@@ -212,7 +239,7 @@ func (q *Queue) notFound(d *domain, err error) {
 		q.mu.Lock()
 		if d.site != nil {
 			// It had one, and goes on with that for now.
-			d.asking, d.until = false, millis(q.o.Clock.Now().Add(siteFresh/5))
+			d.asking, d.until = false, millis(q.time.now().Add(siteFresh/5))
 			q.mu.Unlock()
 			return
 		}
@@ -228,7 +255,7 @@ func (q *Queue) notFound(d *domain, err error) {
 		more = d.waiting.n > 0
 		d.asking = more
 		q.mu.Unlock()
-		q.share(mine, o)
+		q.share(nil, q.o.Shaper.Resolve(d.name, nil), mine, o)
 	}
 }
 
@@ -301,7 +328,7 @@ func (q *Queue) limitsOf(rq *ready, w *way, now time.Time) *shaping.Limits {
 		return &w.limits
 	}
 	rt := q.o.Routing()
-	l := q.o.Shaper.Limits(rq.traffic(rt, w), now)
+	l := q.o.Shaper.Limits(rq.traffic(rt, w), q.time.agreed())
 	for _, p := range []struct {
 		v   *int
 		def int
@@ -347,8 +374,8 @@ func (q *Queue) choose(rq *ready, now time.Time) (best *way, at int64) {
 			later(ceil(now, wait))
 			continue
 		}
-		if b, yes := q.o.Shaper.Blocked(rq.traffic(rt, w), now); yes {
-			w.notBefore, w.out = until(b, now), true
+		if b, yes := q.o.Shaper.Blocked(rq.traffic(rt, w), q.time.agreed()); yes {
+			w.notBefore, w.out = q.until(b), true
 			later(w.notBefore)
 			continue
 		}
@@ -370,14 +397,6 @@ func (q *Queue) choose(rq *ready, now time.Time) (best *way, at int64) {
 // maxCompared bounds the ways that are compared for one connection: a pool may have
 // tens of thousands of addresses.
 const maxCompared = 64
-
-// until is when a block may have ended: one without an end is asked about again.
-func until(b shaping.Block, now time.Time) int64 {
-	if b.Until.IsZero() {
-		return millis(now.Add(time.Minute))
-	}
-	return max(millis(b.Until), now.UnixMilli()+1)
-}
 
 // ceil gives a time that is not before now and wait, in whole milliseconds.
 func ceil(now time.Time, wait time.Duration) int64 {
@@ -415,7 +434,7 @@ func (rq *ready) caughtUp(w *way) {
 // records say, but those last that did not answer of late. Only those count that the
 // source can reach.
 func (q *Queue) order(s *site, hosts []egress.Host, source netip.Addr) []egress.Host {
-	now := q.o.Clock.Now()
+	now := q.time.now()
 	var good, bad []egress.Host
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -448,7 +467,7 @@ func (q *Queue) answered(s *site, h egress.Host, ok bool) {
 	}
 	b := s.bad[h.Addr]
 	b.fails++
-	b.until = q.o.Clock.Now().Add(min(time.Minute<<min(b.fails-1, 10), time.Hour))
+	b.until = q.time.now().Add(min(time.Minute<<min(b.fails-1, 10), time.Hour))
 	s.bad[h.Addr] = b
 }
 
@@ -457,7 +476,7 @@ func (q *Queue) answered(s *site, h egress.Host, ok bool) {
 func (q *Queue) sweep() {
 	for from, more := 0, true; more; from += sweeping {
 		q.mu.Lock()
-		now := q.o.Clock.Now()
+		now := q.time.now()
 		more = from+sweeping < len(q.domains)
 		for _, d := range q.domains[min(from, len(q.domains)):min(from+sweeping, len(q.domains))] {
 			if d != nil && d.refs == 0 && !d.asking && d.until < now.UnixMilli() {
@@ -468,7 +487,7 @@ func (q *Queue) sweep() {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now := q.o.Clock.Now()
+	now := q.time.now()
 	for k, s := range q.sites {
 		for pool, rq := range s.queues {
 			if q.empty(rq) {

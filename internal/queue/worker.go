@@ -19,10 +19,11 @@ type worker struct {
 	queue *ready
 	way   *way // nil where the pool has no sources
 	conn  *egress.Conn
-	tried string // the host that it tries to connect to, or tried last in vain
-	batch []ref  // what it has in hand
-	hand  []item // as they were when it took them
-	of    string // provider of the site at that time
+	tried string         // the host that it tries to connect to, or tried last in vain
+	batch []ref          // what it has in hand
+	hand  []item         // as they were when it took them
+	pass  []shaping.Pass // of those through throttles of their pool, customer or campaign
+	of    string         // provider of the site at that time
 
 	signal   chan bool // ends its wait: true for mail, false for leaving
 	since    int64     // it waits, Unix milliseconds
@@ -51,7 +52,7 @@ func (w *worker) take() bool {
 	q.mu.Lock()
 	for {
 		q.fetched(w)
-		now := q.o.Clock.Now()
+		now := q.time.now()
 		switch q.next(w, now) {
 		case goOn:
 			q.mu.Unlock()
@@ -141,8 +142,8 @@ func (q *Queue) fill(w *worker) verdict {
 func (q *Queue) within(w *worker, now time.Time) time.Duration {
 	rq, s, ms := w.queue, w.queue.site, now.UnixMilli()
 	if mine := w.way.sent.wait(now); mine > 0 || w.way.notBefore > ms {
-		at := max(ceil(now, mine), w.way.notBefore)
-		w.way.notBefore = at
+		w.way.rated = ceil(now, mine)
+		at := max(w.way.rated, w.way.notBefore)
 		q.alarm(rq, at)
 		return max(mine, time.Duration(at-ms)*time.Millisecond)
 	}
@@ -168,7 +169,8 @@ func (q *Queue) within(w *worker, now time.Time) time.Duration {
 	if s.thirsty == rq {
 		s.thirst = at + 2000
 	}
-	q.delay(rq, at)
+	rq.rated = at
+	q.alarm(rq, at)
 	return wait
 }
 
@@ -176,6 +178,11 @@ func (q *Queue) within(w *worker, now time.Time) time.Duration {
 func (w *worker) attempt() {
 	q := w.q
 	m, body, err := q.o.Store.Open(w.hand[0].id)
+	if lacking(err) {
+		w.recount(len(w.batch), 0)
+		w.putBack(w.batch, err)
+		return
+	}
 	if err != nil {
 		for _, r := range w.batch {
 			q.unreadable(r, err)
@@ -193,15 +200,53 @@ func (w *worker) attempt() {
 		q.settleAll(ds, egress.FromError(errors.New("pool "+w.queue.pool+" is not configured any more")), "connect")
 		return
 	}
+	defer w.leave()
 	open := ds[:0]
 	for i := range ds {
 		if !ds[i].stopped() {
 			open = append(open, ds[i])
 		}
 	}
-	for len(open) > 0 {
+	w.recount(len(ds), len(open))
+	for first := true; len(open) > 0; first = false {
+		if !first {
+			w.countOne()
+		}
 		open = open[w.transact(open):]
 	}
+}
+
+// recount takes back what was counted for recipients that were stopped before the peer
+// heard of them: they use up no rate.
+func (w *worker) recount(counted, left int) {
+	if left == counted {
+		return
+	}
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	s := w.queue.site
+	s.rcpts.untake(counted - left)
+	if left == 0 {
+		w.way.sent.untake(1)
+		s.messages.untake(1)
+	}
+	for _, rq := range s.queues {
+		rq.rated, rq.staffAfter = 0, 0 // the rates may allow something again
+		for _, x := range rq.ways {
+			x.rated = 0
+		}
+		w.q.serve(rq)
+	}
+}
+
+// countOne counts one more transaction for what was taken as one message.
+func (w *worker) countOne() {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	now := w.q.time.now()
+	w.queue.use(w.way, 1)
+	w.way.sent.take(1, now)
+	w.queue.site.messages.take(1, now)
 }
 
 // transact delivers to the recipients at the beginning that can share a transaction and
@@ -287,7 +332,7 @@ func (w *worker) connect(ds []delivery) bool {
 	w.tried = ""
 	hosts, err := w.hosts(ds[0].domain())
 	if q.mu.Lock(); !w.dialing {
-		w.way.opened.take(1, q.o.Clock.Now()) // the first one was counted before
+		w.way.opened.take(1, q.time.now()) // the first one was counted before
 	}
 	q.mu.Unlock()
 	hosts = ds[0].preferred(hosts)
@@ -343,14 +388,46 @@ func (w *worker) hosts(domain string) ([]egress.Host, error) {
 
 // local reports a fault of ours, or of one source address: it says nothing of the site.
 func local(err error) bool {
-	return errors.Is(err, errFamily) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+	return errors.Is(err, errFamily) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EADDRINUSE) || lacking(err)
+}
+
+// lacking reports that the node itself had nothing left to open a connection or file
+// with: no descriptor, no memory. It says nothing of a source or a site.
+func lacking(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ENOBUFS)
+}
+
+// lackWait is how long nothing new is opened then: it passes as soon as others are done.
+const lackWait = 3 * time.Second
+
+// putBack gives items back that could not be tried for want of what the node itself
+// lacks. That is no attempt.
+func (w *worker) putBack(batch []ref, err error) {
+	q := w.q
+	q.mu.Lock()
+	q.connected(w)
+	q.delay(w.queue, millis(q.time.now().Add(lackWait)))
+	for i := len(batch) - 1; i >= 0; i-- {
+		q.giveBack(batch[i])
+	}
+	q.mu.Unlock()
+	q.o.Log.Error("nothing can be opened", "site", w.queue.site.key, "err", err)
 }
 
 // failed settles a connection that did not come about.
 func (w *worker) failed(ds []delivery, err error) {
 	q, rq, s := w.q, w.queue, w.queue.site
+	if lacking(err) {
+		w.recount(len(ds), 0)
+		batch := make([]ref, len(ds))
+		for i := range ds {
+			batch[i] = ds[i].ref
+		}
+		w.putBack(batch, err)
+		return
+	}
 	o := egress.FromError(err)
-	now, rt := q.o.Clock.Now(), q.o.Routing()
+	now, rt := q.time.now(), q.o.Routing()
 	q.mu.Lock()
 	q.connected(w)
 	if egress.Insecure(err) {
@@ -377,10 +454,14 @@ func (w *worker) failed(ds []delivery, err error) {
 	s.last = o.Reply
 	s.rest = millis(now.Add(min(rt.Retry.First/2<<min(s.fails-1, 16), rt.Retry.Max/2)))
 	q.delay(rq, s.rest)
-	shared := q.sharers(rq, now.Add(-rt.Retry.Expire))
+	expire := rt.Retry.Expire
+	if l := q.limitsOf(rq, w.way, now); l.Expire > 0 {
+		expire = l.Expire
+	}
+	shared := q.sharers(rq, q.o.Clock.Now().Add(-expire))
 	q.mu.Unlock()
 	q.settleAll(ds, o, "connect")
-	q.share(shared, o)
+	q.share(w, shaping.Destination{}, shared, o)
 }
 
 // sourceRest is how long a source address is not used that the system does not let us
@@ -407,8 +488,9 @@ func (q *Queue) sharers(rq *ready, over time.Time) (mine []item) {
 	return mine
 }
 
-// share gives items in hand the outcome of another's attempt.
-func (q *Queue) share(items []item, o egress.Outcome) {
+// share gives items in hand the outcome of another's attempt, that of a worker or none:
+// then their destination is given. Its schedule and its end hold for them too.
+func (q *Queue) share(w *worker, to shaping.Destination, items []item, o egress.Outcome) {
 	rt := q.o.Routing()
 	for i := range items {
 		it := &items[i]
@@ -417,7 +499,7 @@ func (q *Queue) share(items []item, o egress.Outcome) {
 			q.unreadable(it.next, err)
 			continue
 		}
-		d := delivery{q: q, ref: it.next, rcpt: int(it.rcpt), attempts: int(it.attempts), m: m, r: &m.Recipients[it.rcpt], rt: rt, shared: true}
+		d := delivery{q: q, w: w, to: to, ref: it.next, rcpt: int(it.rcpt), attempts: int(it.attempts), m: m, r: &m.Recipients[it.rcpt], rt: rt, shared: true}
 		d.conclude(o, replyOf(o, "connect"))
 	}
 }
@@ -474,8 +556,7 @@ func (q *Queue) unreadable(r ref, err error) {
 // about more than itself.
 func (d *delivery) blocked(b shaping.Block) {
 	q := d.q
-	now := q.o.Clock.Now()
-	at := until(b, now)
+	at := q.until(b)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it := q.items.at(d.ref)

@@ -35,6 +35,7 @@ const patience = 20 * time.Second
 type clock struct {
 	mu      sync.Mutex
 	now     time.Time
+	off     time.Duration // by how much somebody has set it
 	timers  []timer
 	changed chan struct{}
 }
@@ -46,7 +47,12 @@ type timer struct {
 
 func newClock() *clock { return &clock{now: epoch, changed: make(chan struct{})} }
 
-func (c *clock) Now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now }
+func (c *clock) Now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now.Add(c.off) }
+
+func (c *clock) Elapsed() time.Duration { c.mu.Lock(); defer c.mu.Unlock(); return c.now.Sub(epoch) }
+
+// set moves the time of day alone, as somebody does who sets a clock.
+func (c *clock) set(by time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.off += by }
 
 func (c *clock) After(d time.Duration) <-chan time.Time {
 	c.mu.Lock()
@@ -138,7 +144,7 @@ func (s *store) Submit(b *spool.Batch) error {
 
 func (s *store) Stock(yield func(spool.Entry) bool) {
 	var all []spool.Entry
-	s.Spool.Stock(func(e spool.Entry) bool { all = append(all, e); return true })
+	s.Spool.List(func(e spool.Entry) bool { all = append(all, e); return true })
 	if s.onList != nil {
 		s.onList()
 	}
@@ -458,9 +464,10 @@ type world struct {
 	loaded  atomic.Pointer[queue.Routing]
 	q       *queue.Queue
 	random  io.Reader
-	options queue.Options  // of what may be left out
-	listed  []string       // on suppression lists
-	acts    []ledger.Admin // of all runs
+	options queue.Options                               // of what may be left out
+	listed  []string                                    // on suppression lists
+	acts    []ledger.Admin                              // of all runs
+	around  func(*store) (queue.Store, queue.Transport) // what stands between these and the queue
 	trips   chan ledger.GuardTripped
 	next    int
 }
@@ -486,7 +493,7 @@ func newWorld(t *testing.T, seed byte) *world {
 // open opens the spool and makes a queue over it.
 func (w *world) open() {
 	w.t.Helper()
-	s, _, err := spool.Open(w.t.Context(), spool.Options{FS: w.fs, SegmentSize: 24 << 10, InlineBody: 64 << 10, Reserve: 1})
+	s, _, err := spool.Open(w.t.Context(), spool.Options{FS: w.fs, SegmentSize: 24 << 10, InlineBody: 64 << 10, Reserve: 1, Now: w.now, Elapsed: w.elapsed})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -497,12 +504,31 @@ func (w *world) open() {
 	}
 	w.loaded.Store(w.routing)
 	o := w.options
-	o.Store, o.Transport, o.Gate, o.Random, o.Orders = w.store, w.net, w.gate, w.random, slices.Values(w.acts)
+	o.Gate, o.Random, o.Orders = w.gate, w.random, slices.Values(w.acts)
+	o.Store, o.Transport = w.store, w.net
+	if w.around != nil {
+		o.Store, o.Transport = w.around(w.store)
+	}
 	if o.Clock == nil {
 		o.Clock = w.clock
 	}
 	o.Routing, o.Ring, o.OnGuard = w.loaded.Load, func() *stamp.Ring { return ring }, func(g ledger.GuardTripped) { w.trips <- g }
 	w.q = queue.New(o)
+}
+
+// now is the time of day.
+func (w *world) now() time.Time {
+	if w.options.Clock != nil {
+		return w.options.Clock.Now()
+	}
+	return w.clock.Now()
+}
+
+func (w *world) elapsed() time.Duration {
+	if w.options.Clock != nil {
+		return w.options.Clock.Elapsed()
+	}
+	return w.clock.Elapsed()
 }
 
 func (w *world) suppress(s string) {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"postern.dev/postern/internal/ledger"
 	"postern.dev/postern/internal/message"
@@ -64,8 +62,7 @@ func (c *trial) byStamp(ctx context.Context) (bool, error) {
 		row, err := c.j.o.Rows.Accepted(ctx, t.Message)
 		if errors.Is(err, ledger.ErrNotFound) {
 			c.key("stamp", t.Message.String(), true)
-			c.v.Kind, c.v.Grade, c.v.Message = Expired, GradeA, t.Message
-			c.v.Reason = fmt.Sprintf("a stamp of ours from %s, older than what the ledger keeps", t.Message.Time().Format("2006-01-02"))
+			c.expired(t)
 			return true, nil
 		}
 		if err != nil {
@@ -75,23 +72,63 @@ func (c *trial) byStamp(ctx context.Context) (bool, error) {
 		if t.Recipient != stamp.NoRecipient {
 			c.v.Recipient, c.v.Named = int(t.Recipient), true
 		}
-		why := c.contradiction(row)
 		if t.Customer != stamp.CustomerTag(row.Customer) {
-			why = "it names another customer"
-		}
-		if why != "" {
-			c.v.Kind, c.v.Grade = Replayed, GradeB
-			c.about(row)
-			c.v.Reason = "a true stamp on mail that is not the one it was minted for: " + why
+			c.again(row, "it names another customer")
 			return true, nil
 		}
-		return true, c.conclude(ctx, row, GradeA)
+		grade := GradeB // the stamp is true; whether this is its mail shows in the way that it went
+		if c.way == direct || c.r.Format == message.FormatDSN || c.way == unseen && !c.stated() {
+			grade = GradeA
+		}
+		return true, c.conclude(ctx, row, grade)
 	}
 	return false, nil
 }
 
-// pseudonym is what providers put in place of a recipient's local part.
-var pseudonym = regexp.MustCompile(`(?i)redacted|\b[0-9a-f]{32}\b`)
+// expired is a true stamp without a row.
+func (c *trial) expired(t stamp.Token) {
+	c.v.Kind, c.v.Grade, c.v.Message = Expired, GradeA, t.Message
+	c.v.Reason = fmt.Sprintf("a stamp of ours from %s, older than what the ledger keeps", t.Message.Time().Format("2006-01-02"))
+	if t.Message.Time().After(c.j.o.Since.Add(c.j.o.Skew)) {
+		c.wait = true // its row may be under way
+		c.v.Reason = fmt.Sprintf("a stamp of ours from %s, of which this ledger has no row", t.Message.Time().Format("2006-01-02"))
+	}
+}
+
+// again says that a message of ours was sent once more by somebody else.
+func (c *trial) again(row *ledger.Accepted, why string) {
+	c.v.Kind, c.v.Grade = Replayed, GradeB
+	c.about(row)
+	c.v.Reason = "somebody has sent a message of ours once more, or its marks on another: " + why
+}
+
+// pseudonymous reports a text that has what providers put in place of a recipient's local
+// part: the word, or 32 hexadecimal digits by themselves.
+func pseudonymous(s string) bool {
+	const word = "redacted"
+	hex, run := 0, 0 // of the letters and digits that stand here
+	for i := 0; i <= len(s); i++ {
+		if i < len(s) && wordByte(s[i]) {
+			run++
+			if c := s[i]; c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' {
+				hex++
+			}
+			if s[i]|0x20 == 'd' && i+1 >= len(word) && strings.EqualFold(s[i+1-len(word):i+1], word) {
+				return true
+			}
+			continue
+		}
+		if run == 32 && hex == 32 {
+			return true
+		}
+		hex, run = 0, 0
+	}
+	return false
+}
+
+func wordByte(c byte) bool {
+	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || c == '_'
+}
 
 // redacted reports a report whose provider has changed the original's text: a word
 // for it, or the 32 hexadecimal digits that stand for a local part.
@@ -99,41 +136,13 @@ func (c *trial) redacted() bool {
 	if c.r.Original == nil {
 		return false
 	}
+	if c.profile != nil && c.profile.Redacts != RedactsNothing {
+		return true
+	}
 	for _, f := range c.r.Original.Header {
-		if !strings.EqualFold(f.Name, "DKIM-Signature") && pseudonym.MatchString(f.Value) {
+		if !strings.EqualFold(f.Name, "DKIM-Signature") && pseudonymous(f.Value) {
 			return true
 		}
-	}
-	return false
-}
-
-// contradiction looks for what makes it impossible that a row's message is the one
-// reported. The address that the mail came from never suffices: it may have been
-// forwarded.
-func (c *trial) contradiction(row *ledger.Accepted) string {
-	if c.r.Original != nil && row.Subject != 0 {
-		if s := message.Get(c.r.Original.Header, "Subject"); s != "" && !sameSubject(s, row.Subject) && !pseudonym.MatchString(s) && !strings.Contains(s, "=?") {
-			return "its subject is another"
-		}
-	}
-	if !c.v.Arrived.IsZero() && c.v.Arrived.Before(row.Time.Add(-c.j.o.Skew)) {
-		return "it arrived before the message was accepted"
-	}
-	return ""
-}
-
-// sameSubject compares a subject with a hash. Lists and filters put words of theirs
-// before it: "[list] ", "Fwd: ", "***SPAM*** ".
-func sameSubject(s string, hash uint64) bool {
-	for range 6 {
-		if ledger.SubjectHash(s) == hash {
-			return true
-		}
-		_, rest, more := strings.Cut(s, " ")
-		if !more {
-			return false
-		}
-		s = strings.TrimLeft(rest, " ")
 	}
 	return false
 }
@@ -143,8 +152,8 @@ func (c *trial) byTrace(ctx context.Context) (bool, error) {
 	if c.r.Original == nil {
 		return false, nil
 	}
-	for _, v := range message.All(c.r.Original.Header, "Received") {
-		rc := message.ParseReceived(v)
+	ours := 0
+	for _, rc := range c.hops {
 		if rc.By != c.j.o.Hostname {
 			continue
 		}
@@ -152,9 +161,13 @@ func (c *trial) byTrace(ctx context.Context) (bool, error) {
 		if err != nil {
 			continue
 		}
+		if ours++; ours > maxOfOurs {
+			break
+		}
 		row, err := c.j.o.Rows.Accepted(ctx, id)
 		if errors.Is(err, ledger.ErrNotFound) {
 			c.key("received-id", rc.ID, false)
+			c.wait = true
 			continue
 		}
 		if err != nil {
@@ -198,11 +211,21 @@ func (c *trial) byMessageID(ctx context.Context) (bool, error) {
 	return c.among(ctx, ids, "message-id", mid)
 }
 
+// Bounds on the work that one report may make.
+const (
+	maxSignatures = 16 // of the returned mail that are looked up
+	maxOfOurs     = 16 // trace fields that name us
+	maxSharing    = 64 // messages that share a Message-ID or a signature
+)
+
 func (c *trial) bySignature(ctx context.Context) (bool, error) {
 	if c.r.Original == nil {
 		return false, nil
 	}
-	for _, v := range message.All(c.r.Original.Header, "DKIM-Signature") {
+	for n, v := range message.All(c.r.Original.Header, "DKIM-Signature") {
+		if n == maxSignatures {
+			break
+		}
 		for tag := range strings.SplitSeq(v, ";") {
 			b, ok := strings.CutPrefix(strings.TrimSpace(tag), "b=")
 			if !ok {
@@ -224,6 +247,10 @@ func (c *trial) bySignature(ctx context.Context) (bool, error) {
 // customers share proves nothing for the stranger's one: a customer's row wins only
 // if it is the only one.
 func (c *trial) among(ctx context.Context, ids []smtp.ID, name, value string) (bool, error) {
+	if len(ids) > maxSharing {
+		c.key(name, value+", of very many", false)
+		return false, nil
+	}
 	var rows []*ledger.Accepted
 	for _, id := range ids {
 		row, err := c.j.o.Rows.Accepted(ctx, id)
@@ -263,6 +290,7 @@ func (c *trial) fits(ctx context.Context, row *ledger.Accepted) (bool, error) {
 		return true, nil
 	}
 	emitted, err := c.emitted(ctx, row)
+	c.wait = c.wait || !emitted // its hand-off may be under way to the ledger
 	return emitted, err
 }
 
@@ -270,79 +298,4 @@ func (c *trial) fits(ctx context.Context, row *ledger.Accepted) (bool, error) {
 // original's trace fields say, anybody can have written.
 func (c *trial) ours() bool {
 	return c.v.SourceIP.IsValid() && c.j.o.Sources(c.v.SourceIP) && c.r.Derived[message.DerivedSourceIP] != "received"
-}
-
-// byHandOff decides by (source address, arrival, recipient domain), where the
-// address is ours: exactly one origin must have handed mail over there and then.
-func (c *trial) byHandOff(ctx context.Context) (bool, error) {
-	ip, at, domain := c.v.SourceIP, c.v.Arrived, c.rcptDomain()
-	if !ip.IsValid() || !c.j.o.Sources(ip) || at.IsZero() {
-		return false, nil
-	}
-	if domain == "" {
-		return false, nil
-	}
-	hs, err := c.j.o.Index.HandOffs(ctx, ledger.HandOffQuery{Source: ip, Domain: domain, From: at.Add(-c.j.o.Skew), To: at.Add(c.j.o.Skew)})
-	if err != nil {
-		return false, err
-	}
-	if len(hs) == 0 {
-		if at.Before(c.j.o.Since.Add(c.j.o.Skew)) {
-			return false, nil // before our time
-		}
-		c.key("source-ip", ip.String(), true)
-		c.key("hand-off", "none to "+domain+" about "+at.UTC().Format(time.RFC3339), false)
-		c.v.Kind, c.v.Grade = Bypassed, GradeB
-		if !c.ours() || c.r.Derived[message.DerivedArrival] == "date" {
-			c.v.Grade = GradeC // the address or the time is the author's own word: no page on that
-		}
-		c.v.Reason = fmt.Sprintf("it came from %s, which is ours alone, and we handed nothing to %s then", ip, domain)
-		return true, nil
-	}
-	for _, h := range hs[1:] {
-		if h.Path.Origin != hs[0].Path.Origin {
-			c.key("hand-off", "of several origins", false)
-			return false, nil
-		}
-	}
-	row, err := c.j.o.Rows.Accepted(ctx, hs[0].ID)
-	if err != nil {
-		return false, err
-	}
-	if len(hs) > 1 {
-		// Which of them it is remains open: no page on that, and no customer blamed
-		// for another's mail.
-		c.key("hand-off", fmt.Sprintf("%d to %s about then", len(hs), domain), true)
-		if err := c.conclude(ctx, row, GradeC); err != nil {
-			return false, err
-		}
-		c.several(hs)
-		return true, nil
-	}
-	c.key("hand-off", hs[0].ID.String(), true)
-	return true, c.conclude(ctx, row, GradeB)
-}
-
-// several takes back what is true of one hand-off alone.
-func (c *trial) several(hs []ledger.HandedOff) {
-	c.v.Message, c.v.Recipient = smtp.ID{}, -1
-	c.v.Reason = fmt.Sprintf("one of %d hand-offs from %s about then, all of origin %s", len(hs), c.v.SourceIP, hs[0].Path.Origin)
-	for i := range hs {
-		if hs[i].Customer != hs[0].Customer {
-			c.v.Customer = ""
-		}
-		if hs[i].Path != hs[0].Path {
-			c.v.Path = ledger.Path{Origin: hs[0].Path.Origin}
-		}
-	}
-}
-
-// rcptDomain is the domain of the recipient, which redaction leaves.
-func (c *trial) rcptDomain() string {
-	for _, to := range c.r.OriginalTo {
-		if _, d, ok := strings.Cut(to, "@"); ok {
-			return strings.ToLower(strings.TrimSuffix(d, "."))
-		}
-	}
-	return ""
 }

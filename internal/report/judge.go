@@ -1,9 +1,12 @@
 package report
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,19 +20,21 @@ import (
 // Rows reads messages of the ledger.
 type Rows interface {
 	Accepted(ctx context.Context, id smtp.ID) (*ledger.Accepted, error)
-	History(ctx context.Context, id smtp.ID) ([]ledger.Event, error)
+	// HandOffsOf runs fn over the hand-offs of a message until it gives false.
+	HandOffsOf(ctx context.Context, id smtp.ID, fn func(*ledger.HandedOff) bool) error
 }
 
 // Index finds messages by what a report shows of them.
 type Index interface {
 	ByMessageID(ctx context.Context, messageID string) ([]smtp.ID, error)
 	ByDKIM(ctx context.Context, hash uint64) ([]smtp.ID, error)
-	HandOffs(ctx context.Context, q ledger.HandOffQuery) ([]ledger.HandedOff, error)
+	HandOffs(ctx context.Context, q ledger.HandOffQuery) ([]ledger.HandOff, error)
 }
 
-// Seen tells whether a report was judged before.
+// Seen tells what was judged before.
 type Seen interface {
 	SeenReport(ctx context.Context, identity string) (bool, error)
+	ReportsAbout(ctx context.Context, id smtp.ID, limit int) ([]ledger.Reported, error)
 }
 
 // Provider is a reporter who is believed when his mail comes from his domains or
@@ -47,15 +52,29 @@ type Options struct {
 	Seen      Seen
 	Ring      func() *stamp.Ring
 	Hostname  string
-	Sources   func(netip.Addr) bool // reports our own sending addresses, used by nobody else
+	Sources   func(netip.Addr) bool       // reports our own sending addresses
+	Shared    func(netip.Addr) bool       // reports those that others send from too; none where nil
+	Sink      func(recipient string) bool // reports recipients to whom a stranger's mail may go (policy.Topology.DeclaredSink); none where nil
 	Providers []Provider
 	// Of mail that other servers sent, whose logs fill the ledger: which watch belongs to a
 	// host of that name, and its rows by queue id. Nil where nothing is watched.
 	Hosts     map[string]string
 	Watched   Watched
+	Profiles  []Profile     // the shipped ones where nil
 	Since     time.Time     // the ledger covers hand-offs from here on
 	Skew      time.Duration // of clocks; 15 minutes where zero
-	Forwarded time.Duration // how long after a hand-off a complaint's arrival date may lie; 5 days where zero
+	Forwarded time.Duration // how long after a hand-off mail may arrive by way of others; 5 days where zero
+	// Complainers is how many may complain of mail that went to one recipient before it
+	// counts as replayed: the recipient, and those to whom he forwards; 3 where zero.
+	Complainers int
+	Now         func() time.Time // time.Now where nil
+	// Settle is how long a row may take to the ledger: a verdict that rests on a missing
+	// one is put off by that much where the report is younger; 2 minutes where zero.
+	Settle time.Duration
+	// Complete gives the time up to which every hand-off is in the ledger, where it is
+	// filled from logs that lag; nil where it is not.
+	Complete func() time.Time
+	Patience time.Duration // how long in all a report may wait; an hour where zero
 }
 
 // Judge gives verdicts. It is made anew with each configuration.
@@ -63,11 +82,31 @@ type Judge struct{ o Options }
 
 // New makes a Judge.
 func New(o Options) *Judge {
-	if o.Skew == 0 {
-		o.Skew = 15 * time.Minute
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{{&o.Skew, 15 * time.Minute}, {&o.Forwarded, 5 * 24 * time.Hour}, {&o.Settle, 2 * time.Minute}, {&o.Patience, time.Hour}} {
+		if *d.v == 0 {
+			*d.v = d.def
+		}
 	}
-	if o.Forwarded == 0 {
-		o.Forwarded = 5 * 24 * time.Hour
+	if o.Complainers == 0 {
+		o.Complainers = 3
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Profiles == nil {
+		o.Profiles = readProfiles()
+	}
+	o.Hostname = strings.ToLower(strings.TrimSuffix(o.Hostname, "."))
+	for _, f := range []*func(netip.Addr) bool{&o.Sources, &o.Shared} {
+		if *f == nil {
+			*f = func(netip.Addr) bool { return false }
+		}
+	}
+	if o.Sink == nil {
+		o.Sink = func(string) bool { return false }
 	}
 	return &Judge{o: o}
 }
@@ -75,39 +114,49 @@ func New(o Options) *Judge {
 // Input is a report as it came in.
 type Input struct {
 	Raw  []byte
-	Auth mailauth.Results
-	Peer netip.Addr // that delivered it; the zero Addr for a file
-	To   smtp.Path  // envelope recipient: a bounce's names its stamp
+	Auth mailauth.Results // the zero Results where it was not checked
+	Peer netip.Addr       // that delivered it; the zero Addr for a file
+	To   smtp.Path        // envelope recipient: a bounce's names its stamp
+	// Received is when it came in. A report without it is judged for good at once.
+	Received time.Time
 	// Provider is for whom the way vouches by which the report came in, "" for nobody.
 	Provider string
 }
 
 // trial is one report under judgement.
 type trial struct {
-	j      *Judge
-	in     Input
-	r      *message.Report
-	v      *Verdict
-	forged string // a stamp that we never minted
+	j       *Judge
+	in      Input
+	now     time.Time
+	r       *message.Report
+	v       *Verdict
+	profile *Profile           // what the report says it is; nil where it is nothing known
+	hops    []message.Received // of the returned mail
+	way     way
+	forged  string // a stamp that we never minted
+	wait    bool   // the verdict rests on a row that may be under way
 }
 
 // Judge reads a report and decides. An error is a failure of the ledger, never of the
 // report: what cannot be read is malformed.
 func (j *Judge) Judge(ctx context.Context, in Input) (*Verdict, error) {
 	v := &Verdict{Recipient: -1, Grade: GradeC, Keys: []Key{}}
-	c := &trial{j: j, in: in, v: v}
+	c := &trial{j: j, in: in, v: v, now: j.o.Now()}
 	c.authenticate()
 	r, err := message.ParseReport(in.Raw)
 	if err != nil {
 		v.Kind, v.Reason = Malformed, "the mail is not a complaint or bounce in any known shape"
 		return v, nil
 	}
-	c.r = r
-	v.Format, v.FeedbackType, v.SourceIP, v.Arrived, v.Identity = string(r.Format), r.FeedbackType, r.SourceIP, r.Arrival, c.identity()
+	c.read(r)
 	if seen, err := j.o.Seen.SeenReport(ctx, v.Identity); err != nil {
 		return nil, fmt.Errorf("judge report: %w", err)
 	} else if seen {
 		v.Kind, v.Reason = Duplicate, "this report has been judged before"
+		return v, nil
+	}
+	if why := c.impostor(); why != "" {
+		v.Kind, v.Reason = Malformed, why
 		return v, nil
 	}
 	for _, step := range []func(context.Context) (bool, error){c.byStamp, c.byTrace, c.byQueue, c.byMessageID, c.bySignature, c.byHandOff} {
@@ -123,6 +172,36 @@ func (j *Judge) Judge(ctx context.Context, in Input) (*Verdict, error) {
 	return c.weigh(), nil
 }
 
+// read takes over what the report says.
+func (c *trial) read(r *message.Report) {
+	v := c.v
+	c.r, c.profile, c.hops = r, profileOf(c.j.o.Profiles, r), readHops(r.Original)
+	if c.profile != nil {
+		v.Profile = c.profile.Name
+	}
+	v.Format, v.FeedbackType, v.SourceIP, v.Arrived, v.Identity = string(r.Format), r.FeedbackType, r.SourceIP, r.Arrival, c.identity()
+	v.Complainer, v.Domain = c.complainer(), c.rcptDomain()
+	c.way = c.traced()
+	v.Way = c.way.String()
+}
+
+// mayWait reports whether a verdict that rests on what is missing can be put off: the
+// report is young, or the ledger is behind the time that it speaks of.
+func (c *trial) mayWait() bool {
+	o := &c.j.o
+	if c.in.Received.IsZero() || !c.now.Before(c.in.Received.Add(o.Patience)) {
+		return false
+	}
+	if o.Complete != nil {
+		at := c.v.Arrived
+		if at.IsZero() || at.After(c.in.Received) {
+			at = c.in.Received // nobody complains of what is still to come
+		}
+		return at.Add(o.Settle).After(o.Complete())
+	}
+	return c.now.Before(c.in.Received.Add(o.Settle))
+}
+
 // identity tells reports apart. The provider belongs to it: else a forged copy of a
 // report, sent first, would make a duplicate of the true one and keep it from paging.
 func (c *trial) identity() string {
@@ -132,41 +211,6 @@ func (c *trial) identity() string {
 	return c.r.Identity()
 }
 
-// authenticate settles whether the reporter is who he says: a provider that the
-// operator has named.
-func (c *trial) authenticate() {
-	if c.in.Provider != "" {
-		c.v.Provider, c.v.Authenticated = c.in.Provider, true
-		return
-	}
-	for _, p := range c.j.o.Providers {
-		for _, d := range c.in.Auth.Vouchers() {
-			for _, own := range p.Domains {
-				if d == own || strings.HasSuffix(d, "."+own) {
-					c.v.Provider, c.v.Authenticated = p.Name, true
-					return
-				}
-			}
-		}
-		for _, n := range p.Networks {
-			if c.in.Peer.IsValid() && n.Contains(c.in.Peer.Unmap()) {
-				c.v.Provider, c.v.Authenticated = p.Name, true
-				return
-			}
-		}
-	}
-}
-
-// weigh takes the grade down where the reporter is not authenticated: anybody can
-// mail the report address.
-func (c *trial) weigh() *Verdict {
-	if !c.v.Authenticated && (c.v.Kind == Leaked || c.v.Kind == Bypassed) {
-		c.v.Grade = GradeC
-		c.v.Reason += "; the reporter is not authenticated"
-	}
-	return c.v
-}
-
 func (c *trial) key(name, value string, supports bool) {
 	c.v.Keys = append(c.v.Keys, Key{Name: name, Value: value, Supports: supports})
 }
@@ -174,12 +218,12 @@ func (c *trial) key(name, value string, supports bool) {
 // about puts the row's facts into the verdict, with the path of the recipient that
 // it went out to.
 func (c *trial) about(row *ledger.Accepted) {
-	c.v.Message, c.v.Customer, c.v.Peer, c.v.Policy = row.ID, row.Customer, row.Peer.Addr(), row.Policy
+	c.v.Message, c.v.Customer, c.v.Campaign, c.v.Peer, c.v.Policy = row.ID, row.Customer, row.Campaign, row.Peer.Addr(), row.Policy
 	i := c.v.Recipient
 	if i < 0 || i >= len(row.Decisions) {
 		i = 0
 		for k := range row.Decisions {
-			if _, d, _ := strings.Cut(row.Decisions[k].Recipient, "@"); strings.EqualFold(d, c.rcptDomain()) {
+			if domainOf(row.Decisions[k].Recipient) == c.rcptDomain() {
 				i = k
 			}
 		}
@@ -215,14 +259,20 @@ func (c *trial) refusals() {
 func (c *trial) conclude(ctx context.Context, row *ledger.Accepted, grade Grade) error {
 	c.about(row)
 	c.v.Grade = watchedGrade(row, grade)
-	switch row.Origin {
-	case "customer", "self":
-		c.v.Kind = Sent
-		c.v.Reason = fmt.Sprintf("%s sent it through listener %s on %s", nameOf(row), row.Listener, row.Time.Format("2006-01-02 15:04:05"))
-		return nil
-	case "inside":
-		c.v.Kind = Sent
-		c.v.Reason = fmt.Sprintf("an inside host (%s) sent it on %s", row.Peer.Addr(), row.Time.Format("2006-01-02 15:04:05"))
+	origin, err := c.provenance(ctx, row)
+	if err != nil {
+		return err
+	}
+	if origin != "stranger" {
+		why, err := c.replayed(ctx, row)
+		if err != nil {
+			return err
+		}
+		if why != "" {
+			c.again(row, why)
+			return nil
+		}
+		c.sent(row)
 		return nil
 	}
 	emitted, err := c.emitted(ctx, row)
@@ -230,6 +280,7 @@ func (c *trial) conclude(ctx context.Context, row *ledger.Accepted, grade Grade)
 		return err
 	}
 	if !emitted {
+		c.wait = true // its hand-off may be under way to the ledger
 		c.v.Kind = Foreign
 		c.v.Reason = "a stranger's message that we took in and handed to nobody outside"
 		return nil
@@ -237,6 +288,73 @@ func (c *trial) conclude(ctx context.Context, row *ledger.Accepted, grade Grade)
 	c.v.Kind = Leaked
 	c.v.Reason = fmt.Sprintf("we emitted it and nobody of ours sent it: %s handed it in by listener %s, filter %s let it out", row.Peer.Addr(), row.Listener, filterName(c.v.Path.Filter))
 	return nil
+}
+
+func (c *trial) sent(row *ledger.Accepted) {
+	c.v.Kind = Sent
+	when := row.Time.Format("2006-01-02 15:04:05")
+	c.v.Reason = fmt.Sprintf("%s sent it through listener %s on %s", nameOf(row), row.Listener, when)
+	if row.Origin == "inside" {
+		c.v.Reason = fmt.Sprintf("an inside host (%s) sent it on %s", row.Peer.Addr(), when)
+	}
+	switch c.way {
+	case forwarded:
+		c.v.Reason += "; somebody has forwarded it"
+	case listed:
+		c.v.Reason += "; a list has sent it on"
+	}
+}
+
+// maxChain bounds how often mail is followed through inside hosts.
+const maxChain = 8
+
+// provenance follows what an inside host has sent on to the message that it came from,
+// and gives whose it is: a trusted address does not launder a stranger's message. The
+// customer of the first message is the customer of the last. Postern's own mail about a
+// message, a DSN, is its own.
+func (c *trial) provenance(ctx context.Context, row *ledger.Accepted) (origin string, err error) {
+	origin = row.Origin
+	c.v.Chain = nil
+	for at := row; at.Origin == "inside" || at.Origin == "stranger"; {
+		parent, err := c.parent(ctx, at)
+		if err != nil || parent == nil || len(c.v.Chain) == maxChain {
+			return origin, err
+		}
+		c.v.Chain = append(c.v.Chain, parent.ID)
+		if parent.Origin == "stranger" {
+			origin = "stranger"
+		}
+		if parent.Customer != "" && c.v.Customer == "" {
+			c.v.Customer, c.v.Campaign = parent.Customer, parent.Campaign
+		}
+		at = parent
+	}
+	return origin, nil
+}
+
+// parent finds the row that a message came from: the one that the gateway has linked it
+// to, else the latest earlier one with the same Message-ID. nil where there is none.
+func (c *trial) parent(ctx context.Context, row *ledger.Accepted) (*ledger.Accepted, error) {
+	candidates := []smtp.ID{row.Parent}
+	if row.Parent.IsZero() {
+		if row.MessageID == "" || row.Origin != "inside" {
+			return nil, nil
+		}
+		ids, err := c.j.o.Index.ByMessageID(ctx, row.MessageID)
+		if err != nil {
+			return nil, err
+		}
+		candidates = slices.DeleteFunc(ids, func(id smtp.ID) bool { return bytes.Compare(id[:], row.ID[:]) >= 0 })
+		slices.Reverse(candidates)
+	}
+	for _, id := range candidates {
+		parent, err := c.j.o.Rows.Accepted(ctx, id)
+		if errors.Is(err, ledger.ErrNotFound) {
+			continue
+		}
+		return parent, err
+	}
+	return nil, nil
 }
 
 func nameOf(row *ledger.Accepted) string {
@@ -258,19 +376,15 @@ func filterName(s string) string {
 
 // emitted reports whether the message was handed off, to anybody but an inside host.
 func (c *trial) emitted(ctx context.Context, row *ledger.Accepted) (bool, error) {
-	events, err := c.j.o.Rows.History(ctx, row.ID)
-	if err != nil {
-		return false, err
-	}
-	for _, e := range events {
-		h, ok := e.(*ledger.HandedOff)
-		if !ok || (h.Recipient < len(row.Decisions) && row.Decisions[h.Recipient].Inside != "") {
-			continue
+	emitted := false
+	err := c.j.o.Rows.HandOffsOf(ctx, row.ID, func(h *ledger.HandedOff) bool {
+		if h.Recipient < len(row.Decisions) && (row.Decisions[h.Recipient].Inside != "" || c.j.o.Sink(row.Decisions[h.Recipient].Recipient)) {
+			return true
 		}
-		c.v.Source = h.Source
-		return true, nil
-	}
-	return false, nil
+		c.v.Source, emitted = h.Source, true
+		return false
+	})
+	return emitted, err
 }
 
 // unknown decides when no key leads anywhere.

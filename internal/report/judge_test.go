@@ -103,6 +103,7 @@ type mail struct {
 	source   netip.Addr
 	arrival  time.Time
 	mailFrom string
+	date     time.Time // of the report; a day later where zero
 }
 
 func (m mail) build() []byte {
@@ -110,7 +111,14 @@ func (m mail) build() []byte {
 		m.profile = message.ProfileAOL
 	}
 	original := strings.Join(append(m.lines, "Subject: hello", "To: <victim@aol.com>", "", "body", ""), "\r\n")
-	return message.BuildARF(&message.Complaint{Profile: m.profile, From: "scomp@aol.net", To: "fbl@esp.example", Date: day.Add(24 * time.Hour), MessageID: "r@aol.net", Boundary: "bb",
+	if m.date.IsZero() {
+		m.date = day.Add(24 * time.Hour)
+	}
+	from := "scomp@aol.net"
+	if m.profile == message.ProfileYahoo {
+		from = "feedback@arf.mail.yahoo.com"
+	}
+	return message.BuildARF(&message.Complaint{Profile: m.profile, From: from, To: "fbl@esp.example", Date: m.date, MessageID: "r@aol.net", Boundary: "bb",
 		SourceIP: m.source, Arrival: m.arrival, MailFrom: m.mailFrom, Rcpt: "victim@aol.com", Original: []byte(original)})
 }
 
@@ -138,10 +146,10 @@ func TestVerdicts(t *testing.T) {
 		key   string
 	}{
 		{"a customer's, by its stamp", mail{lines: []string{"X-Postern-Stamp: " + good}, source: source, arrival: day.Add(time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeA, "stamp"},
-		{"by the return path alone", mail{profile: message.ProfileYahoo, mailFrom: stamp.ReturnPath(good, "bounce.esp.example").String(), source: elsewhere, arrival: day.Add(time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeA, "stamp"},
-		{"by the bounce's own recipient", mail{source: elsewhere, arrival: day.Add(time.Hour)}, peer, stamp.ReturnPath(good, "bounce.esp.example"), report.Sent, report.GradeA, "stamp"},
-		{"forwarded: another source, a true stamp", mail{lines: []string{"Message-ID: <" + good + "@gw.esp.example>"}, source: elsewhere, arrival: day.Add(48 * time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeA, "stamp"},
-		{"late by 200 days", mail{lines: []string{"X-Postern-Stamp: " + good}, source: source, arrival: day.Add(200 * 24 * time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeA, "stamp"},
+		{"by the return path alone", mail{profile: message.ProfileYahoo, mailFrom: stamp.ReturnPath(good, "bounce.esp.example").String(), source: elsewhere, arrival: day.Add(time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeB, "stamp"},
+		{"by the bounce's own recipient", mail{source: elsewhere, arrival: day.Add(time.Hour)}, peer, stamp.ReturnPath(good, "bounce.esp.example"), report.Sent, report.GradeB, "stamp"},
+		{"forwarded: another source, a true stamp", mail{lines: []string{"Message-ID: <" + good + "@gw.esp.example>"}, source: elsewhere, arrival: day.Add(48 * time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeB, "stamp"},
+		{"late by 200 days", mail{lines: []string{"X-Postern-Stamp: " + good}, source: source, arrival: day.Add(time.Hour), date: day.Add(200 * 24 * time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeA, "stamp"},
 		{"by its Message-ID", mail{lines: []string{"Message-ID: <m1@x.example>"}, source: source, arrival: day.Add(time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeB, "message-id"},
 		{"by its signature", mail{lines: []string{"DKIM-Signature: v=1; d=x.example; b=si g1; bh=x"}, source: elsewhere, arrival: day.Add(time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeB, "dkim"},
 		{"by the hand-off", mail{source: source, arrival: day.Add(time.Hour)}, peer, smtp.Path{}, report.Sent, report.GradeB, "hand-off"},

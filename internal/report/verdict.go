@@ -49,12 +49,16 @@ type Verdict struct {
 	Reason        string      `json:"reason"` // one sentence, for people
 	Provider      string      `json:"provider,omitempty"`
 	Authenticated bool        `json:"authenticated"`
+	Profile       string      `json:"profile,omitempty"` // what the report says of itself: the name of a Profile
+	Way           string      `json:"way,omitempty"`     // from us to the reporter: direct, forwarded, by a list, astray; "" where there is no trace
 	Format        string      `json:"format,omitempty"`
 	FeedbackType  string      `json:"feedback_type,omitempty"`
 	Keys          []Key       `json:"keys"`
 	Message       smtp.ID     `json:"message,omitzero"`
-	Recipient     int         `json:"recipient"` // index, -1 where unknown
+	Recipient     int         `json:"recipient"`       // index, -1 where unknown
+	Chain         []smtp.ID   `json:"chain,omitempty"` // of a message that an inside host has sent on: what it came from, nearest first
 	Customer      string      `json:"customer,omitempty"`
+	Campaign      string      `json:"campaign,omitempty"`
 	Path          ledger.Path `json:"path,omitzero"`
 	Peer          netip.Addr  `json:"peer,omitzero"` // of the session that brought the message in
 	Policy        string      `json:"policy,omitempty"`
@@ -63,6 +67,9 @@ type Verdict struct {
 	SourceIP      netip.Addr  `json:"source_ip,omitzero"`
 	Arrived       time.Time   `json:"arrived,omitzero"`
 	Identity      string      `json:"identity,omitempty"`
+	Domain        string      `json:"domain,omitempty"` // of the recipient
+	Again         time.Time   `json:"again,omitzero"`   // it rests on a row that may be under way: to be judged again from then on, and not to be acted on before
+	Complainer    uint64      `json:"-"`
 
 	Named    bool      `json:"-"` // Recipient is not a guess: a stamp names it, or the message has no other
 	Address  string    `json:"-"` // of the recipient as the ledger has it, where Named
@@ -79,13 +86,13 @@ type Refusal struct {
 // Pages reports whether the verdict opens an incident: leaked or bypassed, from a
 // reporter who is who he says, on evidence better than C.
 func (v *Verdict) Pages() bool {
-	return (v.Kind == Leaked || v.Kind == Bypassed) && v.Authenticated && v.Grade != GradeC
+	return (v.Kind == Leaked || v.Kind == Bypassed) && v.Authenticated && v.Grade != GradeC && v.Again.IsZero()
 }
 
 // Event makes the ledger's row of the verdict. id is the report's own message.
 func (v *Verdict) Event(id smtp.ID, now time.Time) *ledger.Reported {
 	e := &ledger.Reported{Time: now, ID: id, Identity: v.Identity, Provider: v.Provider, Format: v.Format, Verdict: string(v.Kind), Grade: string(v.Grade),
-		Subject: v.Message, Rcpt: v.Recipient, Customer: v.Customer, Path: v.Path, SourceIP: v.SourceIP, Arrived: v.Arrived}
+		Subject: v.Message, Rcpt: v.Recipient, Customer: v.Customer, Path: v.Path, SourceIP: v.SourceIP, Arrived: v.Arrived, Complainer: v.Complainer, Domain: v.Domain, Campaign: v.Campaign, Pool: v.Pool}
 	for _, k := range v.Keys {
 		sign := "+"
 		if !k.Supports {

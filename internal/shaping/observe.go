@@ -25,6 +25,22 @@ func (c *counter) stale(now time.Time) bool {
 	return now.Sub(c.last) > c.within && now.Sub(c.until) > c.wait
 }
 
+// move moves what is counted in time.
+func (c *counter) move(by time.Duration) {
+	for _, t := range append([]*time.Time{&c.last, &c.until}, pointers(c.times)...) {
+		if !t.IsZero() {
+			*t = t.Add(by)
+		}
+	}
+}
+
+func pointers(times []time.Time) (out []*time.Time) {
+	for i := range times {
+		out = append(out, &times[i])
+	}
+	return out
+}
+
 // hit notes a match and reports whether the threshold is reached: so many within the
 // time. Reaching it begins anew.
 func (c *counter) hit(t Threshold, now time.Time) bool {
@@ -89,12 +105,7 @@ func (s *Shaping) act(rule *Rule, t *Traffic, r *Reply, now time.Time, j *Judgem
 	if !ok || s.forced(rule.Name, rule.Then[0].Kind, k, now) {
 		return
 	}
-	c := s.counters[counterKey{rule.Name, k}]
-	if c == nil {
-		c = &counter{}
-		s.counters[counterKey{rule.Name, k}] = c
-	}
-	if !c.hit(rule.Threshold, now) || len(s.actions) >= maxActions {
+	if !s.counter(rule.Name, k).hit(rule.Threshold, now) || len(s.actions) >= maxActions {
 		return
 	}
 	for i := range rule.Then {
@@ -104,13 +115,23 @@ func (s *Shaping) act(rule *Rule, t *Traffic, r *Reply, now time.Time, j *Judgem
 			continue
 		}
 		a := &Action{ID: s.identity(now), Rule: rule.Name, Where: rule.Where, Kind: e.Kind, Scope: sh.scope, Within: sh.within, Traffic: sh.bound(t),
-			From: now, Until: now.Add(c.length(e, now)), Rate: e.Rate, Connections: e.Connections, Reply: r.Text, Count: max(1, rule.Threshold.Count)}
+			From: now, Until: now.Add(s.counter(rule.Name, k).length(e, now)), Rate: e.Rate, Connections: e.Connections, Reply: r.Text, Count: max(1, rule.Threshold.Count)}
 		s.force(a, true)
 		j.Actions = append(j.Actions, *a)
 		if s.record != nil {
 			s.record(*a)
 		}
 	}
+}
+
+// counter gives the one of a rule for a thing, or makes it. The lock is held.
+func (s *Shaping) counter(rule string, k bindKey) *counter {
+	c := s.counters[counterKey{rule, k}]
+	if c == nil {
+		c = &counter{}
+		s.counters[counterKey{rule, k}] = c
+	}
+	return c
 }
 
 // length is how long an effect lasts: a backoff that follows soon on the former one
@@ -149,7 +170,7 @@ func (e *Effect) binds(t *Traffic) (shape, bindKey, bool) {
 // forced reports whether an action of a rule is in force on a thing already. The lock
 // is held.
 func (s *Shaping) forced(rule, kind string, k bindKey, now time.Time) bool {
-	list, _ := s.of(kind).get(k)
+	list, _ := s.of(kind, k.scope).get(k)
 	for _, a := range list {
 		if a.Rule == rule && a.Kind == kind && a.inForce(now) {
 			return true

@@ -38,6 +38,7 @@ type Shaping struct {
 	generation atomic.Uint64
 	blocks     binds[[]*Action]
 	throttles  binds[[]*Action]
+	gates      binds[[]*Action] // throttles of pools, customers and campaigns
 
 	merging sync.RWMutex
 	merged  map[mergeKey]*Limits
@@ -52,7 +53,7 @@ type Shaping struct {
 // New makes a Shaping with nothing in force.
 func New(o Options) *Shaping {
 	s := &Shaping{record: o.Record, merged: map[mergeKey]*Limits{}, actions: map[string]*Action{}, counters: map[counterKey]*counter{}}
-	s.blocks.seed, s.throttles.seed = maphash.MakeSeed(), maphash.MakeSeed()
+	s.blocks.seed, s.throttles.seed, s.gates.seed = maphash.MakeSeed(), maphash.MakeSeed(), maphash.MakeSeed()
 	s.Load(o.Program)
 	return s
 }
@@ -123,9 +124,12 @@ func (a *Action) because() string {
 	return "suspended by " + a.By + ": " + a.Reason
 }
 
-// of gives where actions of a kind are bound.
-func (s *Shaping) of(kind string) *binds[[]*Action] {
-	if kind == "throttle" {
+// of gives where actions of a kind and scope are bound.
+func (s *Shaping) of(kind, scope string) *binds[[]*Action] {
+	switch {
+	case gated(kind, scope):
+		return &s.gates
+	case kind == "throttle":
 		return &s.throttles
 	}
 	return &s.blocks
@@ -135,9 +139,12 @@ func (a *Action) shape() shape { return shape{a.Scope, a.Within} }
 
 // force puts an action in force or takes it away. The lock is held.
 func (s *Shaping) force(a *Action, on bool) {
-	to := s.of(a.Kind)
+	to := s.of(a.Kind, a.Scope)
 	if on {
 		a.said = a.because()
+		if gated(a.Kind, a.Scope) {
+			a.gate = &gate{}
+		}
 		s.actions[a.ID] = a
 	} else {
 		delete(s.actions, a.ID)
@@ -199,7 +206,8 @@ func (s *Shaping) Actions(now time.Time) []Action {
 	return out
 }
 
-// Restore puts into force what a former run has left. Nothing is recorded.
+// Restore puts into force what a former run has left, and takes up how backoffs grew that
+// have ended not long ago. Nothing is recorded.
 func (s *Shaping) Restore(list []Action, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,13 +216,55 @@ func (s *Shaping) Restore(list []Action, now time.Time) {
 		if n, err := strconv.ParseInt(a.ID[min(1, len(a.ID)):], 36, 64); err == nil {
 			s.last = max(s.last, n)
 		}
+		if a.From.After(now) { // the clock was set back since
+			a.move(now.Sub(a.From))
+		}
 		if a.inForce(now) {
 			s.force(&a, true)
 		}
+		s.grown(&a, now)
 	}
 }
 
-// Undo ends an action and gives it back as it was. What was counted towards it is
+// grown takes up how long a backoff of a former run was, so that the next one is twice as
+// long. The lock is held.
+func (s *Shaping) grown(a *Action, now time.Time) {
+	k, ok := a.shape().key(&a.Traffic)
+	if a.Kind != "backoff" || a.Rule == "" || !ok || len(s.counters) >= maxCounters {
+		return
+	}
+	c := &counter{last: a.From, wait: a.Until.Sub(a.From), until: a.Until}
+	if old := s.counters[counterKey{a.Rule, k}]; !c.stale(now) && (old == nil || old.until.Before(c.until)) {
+		s.counters[counterKey{a.Rule, k}] = c
+	}
+}
+
+// move moves an action in time.
+func (a *Action) move(by time.Duration) {
+	a.moved += by
+	a.From = a.From.Add(by)
+	if !a.Until.IsZero() {
+		a.Until = a.Until.Add(by)
+	}
+}
+
+// ClockSet moves what is in force, and what is counted, as the clock was moved: what
+// was to last for an hour lasts for an hour.
+func (s *Shaping) ClockSet(by time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.actions {
+		moved := *a // others read the old one without a lock
+		moved.move(by)
+		s.force(&moved, true)
+	}
+	for _, c := range s.counters {
+		c.move(by)
+	}
+	s.swept = s.swept.Add(by)
+}
+
+// Undo ends an action and gives it back as it was put on record. What was counted towards it is
 // forgotten.
 func (s *Shaping) Undo(id string, now time.Time) (Action, error) {
 	s.mu.Lock()
@@ -227,7 +277,9 @@ func (s *Shaping) Undo(id string, now time.Time) (Action, error) {
 	if k, ok := a.shape().key(&a.Traffic); ok {
 		delete(s.counters, counterKey{a.Rule, k})
 	}
-	return *a, nil
+	was := *a
+	was.move(-a.moved)
+	return was, nil
 }
 
 // Suspension is an operator's wish to send nothing of a kind. Traffic has the parts

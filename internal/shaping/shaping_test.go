@@ -425,3 +425,44 @@ func BenchmarkHotPath(b *testing.B) {
 		}
 	})
 }
+
+// TestClockIsSet: what is in force ends as much earlier or later as the clock was set, and
+// is undone by what stands on record.
+func TestClockIsSet(t *testing.T) {
+	p, err := shaping.Compile(&shaping.Rules{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	there := shaping.Traffic{Destination: shaping.Destination{Site: "mx.there.example"}}
+	for _, by := range []time.Duration{-12 * time.Hour, 12 * time.Hour} {
+		for _, restored := range []bool{false, true} {
+			s := shaping.New(shaping.Options{Program: p})
+			a, err := s.Suspend(shaping.Suspension{Scope: "site", Traffic: there, Until: now.Add(time.Hour), By: "op"}, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if restored {
+				s = shaping.New(shaping.Options{Program: p})
+				s.Restore([]shaping.Action{a}, now.Add(by))
+				if by > 0 {
+					continue // it has ended by that clock
+				}
+			} else {
+				s.ClockSet(by)
+			}
+			for _, d := range []time.Duration{0, 59 * time.Minute, time.Hour} {
+				b, yes := s.Blocked(there, now.Add(by+d))
+				if yes != (d < time.Hour) || yes && !b.Until.Equal(now.Add(by+time.Hour)) {
+					t.Errorf("%s, restored %v: blocked after %s: %v until %s", by, restored, d, yes, b.Until)
+				}
+			}
+			if u, err := s.Undo(a.ID, now.Add(by)); err != nil || !u.Until.Equal(a.Until) || !u.From.Equal(a.From) {
+				t.Errorf("undone: %+v, %v", u, err)
+			}
+			if _, yes := s.Blocked(there, now.Add(by)); yes {
+				t.Error("blocked after the end")
+			}
+		}
+	}
+}

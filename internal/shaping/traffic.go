@@ -100,5 +100,7 @@ type Action struct {
 	Reason      string // the operator's note
 	Where       string // file:line:column of the rule
 
-	said string // the reason in words, made once
+	said  string        // the reason in words, made once
+	moved time.Duration // since it was put on record: the clock was set
+	gate  *gate         // of a throttle that is no limit of a site
 }

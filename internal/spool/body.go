@@ -17,6 +17,9 @@ var (
 	ErrFull = errors.New("no space left in the spool")
 	// ErrCorrupt tells that what was read is not what was written.
 	ErrCorrupt = errors.New("spool record is corrupt")
+	// ErrInDoubt tells that nobody knows whether a commit has become durable: the caller
+	// stopped waiting, or the disk failed in the middle. A start will tell.
+	ErrInDoubt = errors.New("not known whether it is durable")
 	// ErrUnknown tells that there is no such live message or recipient.
 	ErrUnknown = errors.New("unknown message or recipient")
 )

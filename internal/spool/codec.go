@@ -38,9 +38,10 @@ func (e *enc) path(p smtp.Path) { e.str(p.Local); e.str(p.Domain); e.str(p.Route
 
 // dec reads what enc wrote. After the first fault everything is zero and bad is set.
 type dec struct {
-	b    []byte
-	bad  bool
-	skim bool // texts are passed over, but for reasons: they come out empty
+	b     []byte
+	bad   bool
+	skim  bool   // texts are passed over, but for reasons: they come out empty
+	texts *texts // where texts that are read often are kept once; nil is nowhere
 }
 
 func (d *dec) uint() uint64 {
@@ -82,13 +83,20 @@ func (d *dec) blob() []byte {
 
 func (d *dec) str() string {
 	if p := d.blob(); !d.skim {
-		return string(p)
+		return d.text(p)
 	}
 	return ""
 }
 
+func (d *dec) text(p []byte) string {
+	if d.texts != nil {
+		return d.texts.of(p)
+	}
+	return string(p)
+}
+
 // reason reads a text that the index needs.
-func (d *dec) reason() string { return string(d.blob()) }
+func (d *dec) reason() string { return d.text(d.blob()) }
 func (d *dec) bool() bool     { return d.uint() == 1 }
 
 func (d *dec) time() time.Time {
@@ -115,6 +123,8 @@ func (d *dec) id() (id smtp.ID) {
 const (
 	traitUTF8  = 1
 	traitClass = 2 // campaign and priority follow
+	// traitSubject says that the hash of the subject follows, behind those.
+	traitSubject = 4
 )
 
 func traits(m *Message) (bits uint64) {
@@ -123,6 +133,9 @@ func traits(m *Message) (bits uint64) {
 	}
 	if m.Campaign != "" || m.Priority != Normal {
 		bits |= traitClass
+	}
+	if m.Subject != 0 {
+		bits |= traitSubject
 	}
 	return bits
 }
@@ -137,6 +150,9 @@ func encodeMessage(e *enc, m *Message) {
 	if m.Campaign != "" || m.Priority != Normal {
 		e.str(m.Campaign)
 		e.uint(uint64(m.Priority))
+	}
+	if m.Subject != 0 {
+		e.uint(m.Subject)
 	}
 	for _, s := range []string{m.Return, m.EnvID, m.Origin, m.Customer, m.Listener, m.Peer, m.Policy} {
 		e.str(s)
@@ -158,33 +174,40 @@ func encodeMessage(e *enc, m *Message) {
 	}
 }
 
-func decodeMessage(d *dec) *Message {
-	m := &Message{ID: d.id(), Accepted: d.time(), From: d.path(), EightBit: d.bool()}
+// decodeMessage reads an envelope into m, in whose memory it was before.
+func decodeMessage(d *dec, m *Message) {
+	*m = Message{ID: d.id(), Accepted: d.time(), From: d.path(), EightBit: d.bool(), Recipients: m.Recipients[:0]}
 	bits := d.uint()
 	m.UTF8 = bits&traitUTF8 != 0
 	if bits&traitClass != 0 {
 		m.Campaign, m.Priority = d.str(), Priority(d.uint())
+	}
+	if bits&traitSubject != 0 {
+		m.Subject = d.uint()
 	}
 	for _, p := range []*string{&m.Return, &m.EnvID, &m.Origin, &m.Customer, &m.Listener, &m.Peer, &m.Policy} {
 		*p = d.str()
 	}
 	m.Size = int64(d.uint())
 	n := d.count()
-	m.Recipients = make([]Recipient, 0, min(n, 1000))
+	if cap(m.Recipients) < n {
+		m.Recipients = make([]Recipient, 0, min(n, 1000))
+	}
 	for range n {
 		r := Recipient{To: d.path(), Notify: smtp.Notify(d.uint())}
 		r.ORcpt, r.Filter, r.Pool, r.Inside, r.Reason = d.str(), d.str(), d.str(), d.str(), d.reason()
 		r.State = State(d.uint())
 		for range d.count() {
-			r.Headers = append(r.Headers, d.str())
+			if line := d.str(); !d.skim {
+				r.Headers = append(r.Headers, line)
+			}
 		}
 		if d.bad || r.State > Settled {
 			d.bad = true
-			return nil
+			return
 		}
 		m.Recipients = append(m.Recipients, r)
 	}
-	return m
 }
 
 func encodeChange(e *enc, c *Change) {
@@ -259,7 +282,7 @@ type decoded struct {
 	body []byte
 }
 
-func decodeEvents(d *dec) (events [][]byte) {
+func decodeEvents(d *dec, events [][]byte) [][]byte {
 	for range d.count() {
 		events = append(events, d.blob())
 	}
@@ -273,18 +296,28 @@ func skimPayload(p []byte) (*decoded, error) { return (&dec{b: p, skim: true}).p
 
 func (d *dec) payload() (*decoded, error) {
 	out := &decoded{}
-	out.Events = decodeEvents(d)
+	return out, d.into(out)
+}
+
+// into takes a payload apart, into what out has of memory.
+func (d *dec) into(out *decoded) error {
+	out.Events, out.Changes = decodeEvents(d, out.Events[:0]), out.Changes[:0]
 	for range d.count() {
 		out.Changes = append(out.Changes, decodeChange(d))
 	}
 	if d.bool() {
-		out.Message = decodeMessage(d)
+		if out.Message == nil {
+			out.Message = &Message{}
+		}
+		decodeMessage(d, out.Message)
 		out.kind = int(d.uint())
 		out.crc = uint32(d.uint())
 		out.body = d.blob()
+	} else {
+		out.Message = nil
 	}
 	if d.bad || len(d.b) != 0 {
-		return nil, errShort
+		return errShort
 	}
-	return out, nil
+	return nil
 }

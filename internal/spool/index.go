@@ -10,10 +10,10 @@ import (
 
 // index is what the spool keeps in memory of its live messages. There may be tens of
 // millions, so that it holds neither pointers, for which the collector would look, nor
-// texts: about 90 octets for a message with one recipient, 16 for each further one. Its
+// texts: about 70 octets for a message with one recipient, 16 for each further one. Its
 // methods are called with the spool's lock held.
 type index struct {
-	find    map[smtp.ID]uint32
+	find    table
 	pages   []*[pageSize]slot
 	used    uint32 // the highest number that was ever in use
 	free    uint32 // first of the slots that are free again, linked by next
@@ -63,15 +63,17 @@ type remembered struct {
 	octets  int64 // that these two hold
 }
 
-func newIndex() index {
-	return index{find: map[smtp.ID]uint32{}, many: map[uint32][]status{}, memory: map[uint32]remembered{}, reasons: newReasons(), far: map[place]Position{}}
+func newIndex() *index {
+	x := &index{many: map[uint32][]status{}, memory: map[uint32]remembered{}, reasons: newReasons(), far: map[place]Position{}}
+	x.find.x = x
+	return x
 }
 
 func (x *index) slot(n uint32) *slot { return &x.pages[n>>pageBits][n&(pageSize-1)] }
 
 // of finds a message, nil where it is not live.
 func (x *index) of(id smtp.ID) (uint32, *slot) {
-	n := x.find[id]
+	n := x.find.find(id)
 	if n == 0 {
 		return 0, nil
 	}
@@ -98,7 +100,7 @@ func (x *index) enter(id smtp.ID) (uint32, *slot) {
 		x.first = n
 	}
 	x.last = n
-	x.find[id] = n
+	x.find.put(id, n)
 	return n, e
 }
 
@@ -116,7 +118,7 @@ func (x *index) leave(n uint32) {
 		x.last = e.prev
 	}
 	x.clear(n)
-	delete(x.find, e.id)
+	x.find.remove(e.id)
 	*e = slot{next: x.free}
 	x.free = n
 }

@@ -1,38 +1,74 @@
 package spool
 
+import "sync"
+
 // List yields the live messages in the order of their acceptance, as they stood when
 // it was called. What the writer has moved counts, after a restart, as accepted then.
-func (s *Spool) List(yield func(Entry) bool) { s.list(yield, nil) }
+func (s *Spool) List(yield func(Entry) bool) { s.list(false, yield) }
 
 // Stock is List with the envelopes, read from the log one block after the other: at a
-// start there may be millions.
-func (s *Spool) Stock(yield func(Entry) bool) {
-	s.list(yield, &window{})
-}
+// start there may be millions. An entry's memory is used again once yield has returned.
+func (s *Spool) Stock(yield func(Entry) bool) { s.list(true, yield) }
 
 // listed is how many messages are looked at with the lock held once.
 const listed = 512
 
-func (s *Spool) list(yield func(Entry) bool, w *window) {
+// list yields what a goroutine of its own looks up and reads meanwhile.
+func (s *Spool) list(envelopes bool, yield func(Entry) bool) {
 	s.mu.Lock()
 	born := s.live.born
-	slots := make([]uint32, 0, len(s.live.find))
+	slots := make([]uint32, 0, s.live.find.n)
 	for n := range s.live.inOrder() {
 		slots = append(slots, n)
 	}
 	s.mu.Unlock()
+	full, empty, done := make(chan []found, 2), make(chan []found, 3), make(chan struct{})
+	for range cap(empty) {
+		empty <- nil
+	}
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer close(done)
+	reader.Go(func() {
+		defer close(full)
+		s.read(slots, born, envelopes, full, empty, done)
+	})
+	for some := range full {
+		for i := range some {
+			if !yield(some[i].Entry) {
+				return
+			}
+		}
+		if envelopes {
+			empty <- some
+		} else {
+			empty <- nil // what was yielded is kept by who has it
+		}
+	}
+}
+
+// read looks slots up, by as many as are listed at once, until all are or done is closed.
+func (s *Spool) read(slots []uint32, born uint32, envelopes bool, full chan<- []found, empty <-chan []found, done <-chan struct{}) {
+	w, t := &window{}, &texts{}
 	for len(slots) > 0 {
 		var some []found
-		some, slots = s.look(slots[:min(listed, len(slots))], born), slots[min(listed, len(slots)):]
+		select {
+		case some = <-empty:
+		case <-done:
+			return
+		}
+		some, slots = s.look(some, slots[:min(listed, len(slots))], born), slots[min(listed, len(slots)):]
 		for i := range some {
 			e := &some[i]
 			s.fetch(e.ID, e.States, e.far)
-			if w != nil {
-				e.Message = s.envelope(w, e)
+			if envelopes {
+				s.envelope(w, t, e)
 			}
-			if !yield(e.Entry) {
-				return
-			}
+		}
+		select {
+		case full <- some:
+		case <-done:
+			return
 		}
 	}
 }
@@ -40,13 +76,17 @@ func (s *Spool) list(yield func(Entry) bool, w *window) {
 // found is a live message on its way to who asked for it.
 type found struct {
 	Entry
-	at     Position
-	length int
-	far    map[int]Position
+	at      Position
+	length  int
+	far     map[int]Position
+	decoded // whose message is used again
 }
 
-// look gives those slots that still hold what they held when there were born messages.
-func (s *Spool) look(slots []uint32, born uint32) (all []found) {
+// look gives those slots that still hold what they held when there were born messages, in
+// the memory of others that are done with.
+func (s *Spool) look(some []found, slots []uint32, born uint32) []found {
+	some = some[:cap(some)]
+	count := 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range slots {
@@ -54,11 +94,15 @@ func (s *Spool) look(slots []uint32, born uint32) (all []found) {
 		if e.live == 0 || int32(e.born-born) > 0 {
 			continue // settled meanwhile, and the slot used again
 		}
-		f := found{Entry: Entry{ID: e.id}, at: e.at, length: int(e.length)}
-		f.States, f.far = s.states(n)
-		all = append(all, f)
+		if count == len(some) {
+			some = append(some, found{})
+		}
+		f := &some[count]
+		f.Entry, f.at, f.length = Entry{ID: e.id, States: f.States}, e.at, int(e.length)
+		f.States, f.far = s.states(n, f.States[:0])
+		count++
 	}
-	return all
+	return some[:count]
 }
 
 // window is a part of a segment in memory, for reading records that follow on one
@@ -90,25 +134,28 @@ func (w *window) read(seg *segment, p Position, n int) ([]byte, error) {
 	return w.b[p-w.begin:][:n], nil
 }
 
-// envelope reads the message of a record, nil where it is not there as it should be or
+// envelope reads the message of a record, none where it is not there as it should be or
 // too long to be read on the way.
-func (s *Spool) envelope(w *window, e *found) *Message {
+func (s *Spool) envelope(w *window, t *texts, e *found) {
 	if e.length > windowMost-headerSize {
-		return nil
+		return
 	}
 	s.mu.Lock()
 	seg := s.segments[e.at.segment()]
 	s.mu.Unlock()
 	if seg == nil {
-		return nil
+		return
 	}
 	b, err := w.read(seg, e.at, headerSize+e.length)
 	if err != nil {
-		return nil
+		return
 	}
-	d, err := messageIn(b, e.at)
-	if err != nil || d.Message.ID != e.ID {
-		return nil
+	if e.Batch.Message == nil {
+		e.Batch.Message = &Message{}
 	}
-	return d.Message
+	m := e.Batch.Message
+	if payloadAt(b, e.at, &dec{texts: t}, &e.decoded) == nil && m.ID == e.ID {
+		e.Entry.Message = m
+	}
+	e.Batch.Message = m
 }

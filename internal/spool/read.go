@@ -58,19 +58,25 @@ func (s *Spool) whereIs(id smtp.ID) (p Position, length int, seg *segment) {
 
 // messageIn takes the record apart that stands in b and belongs at p.
 func messageIn(b []byte, p Position) (*decoded, error) {
+	out := &decoded{}
+	if err := payloadAt(b, p, &dec{}, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// payloadAt takes the record apart with d that stands in b and belongs at p; it has a
+// message.
+func payloadAt(b []byte, p Position, d *dec, out *decoded) error {
 	h, ok := readHeader(b)
 	if !ok || h.at != p || headerSize+h.length > len(b) {
-		return nil, ErrCorrupt
+		return ErrCorrupt
 	}
-	payload := b[headerSize : headerSize+h.length]
-	if checksum(payload) != h.crc {
-		return nil, ErrCorrupt
+	d.b = b[headerSize : headerSize+h.length]
+	if checksum(d.b) != h.crc || d.into(out) != nil || out.Message == nil {
+		return ErrCorrupt
 	}
-	d, err := decodePayload(payload)
-	if err != nil || d.Message == nil {
-		return nil, ErrCorrupt
-	}
-	return d, nil
+	return nil
 }
 
 // Message reads the envelope of a live message.
@@ -123,19 +129,18 @@ func (s *Spool) State(id smtp.ID) ([]RecipientState, error) {
 		s.mu.Unlock()
 		return nil, fmt.Errorf("message %s: %w", id, ErrUnknown)
 	}
-	states, far := s.states(n)
+	states, far := s.states(n, nil)
 	s.mu.Unlock()
 	s.fetch(id, states, far)
 	return states, nil
 }
 
 // states gives what is in memory of a message's recipients, and in which records the
-// reasons stand that are not. The lock is held.
-func (s *Spool) states(n uint32) (states []RecipientState, far map[int]Position) {
-	states = make([]RecipientState, s.live.recipients(n))
-	for i := range states {
-		var p Position
-		if states[i], p = s.live.expand(n, i); p != 0 {
+// reasons stand that are not; they are appended to states. The lock is held.
+func (s *Spool) states(n uint32, states []RecipientState) (_ []RecipientState, far map[int]Position) {
+	for i := range s.live.recipients(n) {
+		st, p := s.live.expand(n, i)
+		if states = append(states, st); p != 0 {
 			if far == nil {
 				far = map[int]Position{}
 			}
@@ -227,7 +232,7 @@ type Stats struct {
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Messages: len(s.live.find), Segments: len(s.segments), Lag: uint64(s.durable - min(s.forgot, s.durable))}
+	return Stats{Messages: s.live.find.n, Segments: len(s.segments), Lag: uint64(s.durable - min(s.forgot, s.durable))}
 }
 
 // Durable is the end of what is durable: a follower that has come this far has seen
@@ -275,15 +280,13 @@ func (s *Spool) Read(ctx context.Context, from uint64, most int) (events [][]byt
 func (s *Spool) eventsAt(w *window, p Position) ([][]byte, Position, error) {
 	s.mu.Lock()
 	seg := s.segments[p.segment()]
-	var nextNumber uint32
-	for n := range s.segments {
-		if n > p.segment() && (nextNumber == 0 || n < nextNumber) {
-			nextNumber = n
-		}
-	}
 	var end, behind int64
 	if seg != nil {
 		end, behind = seg.end, seg.aside[p.offset()]
+	}
+	var nextNumber uint32
+	if p.offset() >= end {
+		nextNumber = s.following(p.segment())
 	}
 	s.mu.Unlock()
 	if behind > 0 {
@@ -308,12 +311,23 @@ func (s *Spool) eventsAt(w *window, p Position) ([][]byte, Position, error) {
 		return nil, p, fmt.Errorf("read events at %d: %w", p, err)
 	}
 	d := &dec{b: b}
-	events := decodeEvents(d)
+	events := decodeEvents(d, nil)
 	next := at(seg.number, p.offset()+space(h.length))
 	if d.bad {
 		return nil, next, nil // set aside and reported at recovery
 	}
 	return events, next, nil
+}
+
+// following gives the number of the segment after one, 0 where there is none. The lock is
+// held.
+func (s *Spool) following(number uint32) (next uint32) {
+	for n := range s.segments {
+		if n > number && (next == 0 || n < next) {
+			next = n
+		}
+	}
+	return next
 }
 
 // skip passes over a place that recovery has set aside.

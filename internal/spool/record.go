@@ -27,7 +27,8 @@ type Message struct {
 	Policy     string    // version of the policy that decided
 	Campaign   string    // of the customer, "" where there is none
 	Priority   Priority
-	Size       int64 // of the body in the spool, in bytes
+	Subject    uint64 // the ledger's hash of the Subject field, 0 where there is none
+	Size       int64  // of the body in the spool, in bytes
 	Recipients []Recipient
 }
 

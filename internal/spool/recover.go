@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"time"
 
 	"postern.dev/postern/internal/smtp"
 )
@@ -31,7 +32,7 @@ type Fault struct {
 
 func checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
 
-// recover reads all segments in order.
+// recover reads all segments, in order.
 func (s *Spool) recover() (*Recovery, error) {
 	rec := &Recovery{}
 	names, err := s.fs.List("log")
@@ -45,44 +46,87 @@ func (s *Spool) recover() (*Recovery, error) {
 		}
 	}
 	slices.Sort(numbers)
-	var block scratch
-	for _, n := range numbers {
-		if err := s.recoverSegment(n, rec, &block); err != nil {
-			return nil, err
+	r := newReplayer()
+	for ahead := s.fetchSegments(numbers); ; {
+		x, more := <-ahead.full
+		if !more {
+			break
 		}
+		if x.err != nil {
+			err = errors.Join(err, x.err)
+		} else if err == nil {
+			s.recoverSegment(x, r, rec)
+		}
+		ahead.empty <- x.b
 	}
-	rec.Messages = len(s.live.find)
+	if err != nil {
+		return nil, err
+	}
+	rec.Messages = s.live.find.n
 	return rec, errors.Join(s.removeOrphans(rec), s.removeTemporary())
 }
 
-// scratch is memory for one segment after the other.
-type scratch []byte
-
-func (b *scratch) of(size int64) []byte {
-	if int64(cap(*b)) < size {
-		*b = make([]byte, size)
-	}
-	return (*b)[:size]
+// fetched is a segment in memory.
+type fetched struct {
+	number uint32
+	file   File
+	b      []byte
+	short  error // not all of it could be read, and where not stand zeros
+	err    error
 }
 
-func (s *Spool) recoverSegment(n uint32, rec *Recovery, block *scratch) error {
-	f, err := s.fs.Open(segmentName(n), false)
+// fetching reads segments ahead, into two blocks of memory by turns.
+type fetching struct {
+	full  chan fetched
+	empty chan []byte
+}
+
+// fetchSegments reads segments in order while others are replayed. Whoever takes them has
+// to give the memory back, and to take all: full is closed then.
+func (s *Spool) fetchSegments(numbers []uint32) fetching {
+	x := fetching{full: make(chan fetched), empty: make(chan []byte, 2)}
+	x.empty <- nil
+	x.empty <- nil
+	go func() {
+		defer close(x.full)
+		for _, n := range numbers {
+			x.full <- s.fetchSegment(n, <-x.empty)
+		}
+	}()
+	return x
+}
+
+func (s *Spool) fetchSegment(n uint32, b []byte) fetched {
+	x := fetched{number: n, b: b}
+	if x.file, x.err = s.fs.Open(segmentName(n), false); x.err != nil {
+		return x
+	}
+	size, err := x.file.Size()
 	if err != nil {
-		return err
+		x.err = err
+		return x
 	}
-	size, err := f.Size()
-	if err != nil {
-		return err
+	if int64(cap(x.b)) < size {
+		x.b = make([]byte, size)
 	}
-	b := block.of(size)
-	if got, err := f.ReadAt(b, 0); int64(got) != size {
-		clear(b[got:])
-		s.salvage(f, b, n, err, rec)
+	x.b = x.b[:size]
+	if got, err := x.file.ReadAt(x.b, 0); int64(got) != size {
+		clear(x.b[got:])
+		x.short = err
 	}
-	seg := &segment{number: n, file: f, size: size, sealed: true}
+	return x
+}
+
+func (s *Spool) recoverSegment(x fetched, r *replayer, rec *Recovery) {
+	n, b := x.number, x.b
+	if x.short != nil {
+		s.salvage(x.file, b, n, x.short, rec)
+	}
+	seg := &segment{number: n, file: x.file, size: int64(len(b)), sealed: true}
 	s.segments[n] = seg
 	s.current = seg
-	offset := int64(0)
+	offset := r.replay(s, b, n, rec)
+	seg.end = offset
 	for {
 		next := s.replay(b, n, offset, rec)
 		if next > 0 {
@@ -105,7 +149,6 @@ func (s *Spool) recoverSegment(n uint32, rec *Recovery, block *scratch) error {
 	s.durable = at(n, seg.end)
 	// A recovered segment is not written again: what a crash left behind the last whole record
 	// stays as it is.
-	return nil
 }
 
 // replay takes one record into the index and gives the offset behind it, or 0 where
@@ -119,9 +162,22 @@ func (s *Spool) replay(b []byte, n uint32, offset int64, rec *Recovery) int64 {
 	if err != nil {
 		return 0
 	}
+	h, _ := readHeader(b[offset:])
+	d.notBefore(int64(h.written) - s.o.Now().Unix())
 	s.index(at(n, offset), len(p), d.kind, &d.Batch)
 	rec.Records++
 	return offset + space(len(p))
+}
+
+// notBefore makes up for a clock that was set back since a record was written, which is
+// then as many seconds in the future: what was to wait for a minute waits for no more
+// than a minute from now.
+func (d *decoded) notBefore(ahead int64) {
+	for i := range d.Changes {
+		if c := &d.Changes[i]; ahead > 0 && !c.NotBefore.IsZero() {
+			c.NotBefore = c.NotBefore.Add(-time.Duration(ahead) * time.Second)
+		}
+	}
 }
 
 // wholeRecord gives the payload of a record whose sums are right.
@@ -211,7 +267,7 @@ func (s *Spool) removeOrphans(rec *Recovery) error {
 		return err
 	}
 	for _, name := range names {
-		if id, err := smtp.ParseID(name); err == nil && s.live.find[id] != 0 {
+		if id, err := smtp.ParseID(name); err == nil && s.live.find.find(id) != 0 {
 			continue
 		}
 		if err := s.fs.Remove("big/" + name); err != nil {

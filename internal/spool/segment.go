@@ -16,7 +16,7 @@ import (
 //	crc      4  CRC-32C of the payload
 //	position 8  of this record: stale octets are never taken for a record
 //	header   4  CRC-32C of the 24 octets before
-//	zero     4
+//	written  4  when, in Unix seconds as the clock said; 0 where nobody knows. No sum covers it
 const (
 	magic      = 0x31525350
 	headerSize = 32
@@ -29,6 +29,7 @@ type header struct {
 	length, events int
 	crc            uint32
 	at             Position
+	written        uint32
 }
 
 func (h header) append(b []byte) []byte {
@@ -39,7 +40,7 @@ func (h header) append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, h.crc)
 	b = binary.LittleEndian.AppendUint64(b, uint64(h.at))
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
-	return binary.LittleEndian.AppendUint32(b, 0)
+	return binary.LittleEndian.AppendUint32(b, h.written)
 }
 
 // readHeader reads a header; ok is false where there is none.
@@ -52,6 +53,7 @@ func readHeader(b []byte) (h header, ok bool) {
 	h.events = int(binary.LittleEndian.Uint32(b[8:]))
 	h.crc = binary.LittleEndian.Uint32(b[12:])
 	h.at = Position(binary.LittleEndian.Uint64(b[16:]))
+	h.written = binary.LittleEndian.Uint32(b[28:])
 	return h, h.length <= maxPayload && h.events <= h.length
 }
 

@@ -23,6 +23,10 @@ type Options struct {
 	Reserve     int64 // free octets below which no message is taken; 64 MiB
 	Recent      int64 // octets of messages kept in memory until their first attempt; 16 MiB, none below 0
 	Log         *slog.Logger
+	Now         func() time.Time // the time of day; time.Now where nil
+	// Elapsed is how much time has passed since some moment, whatever the clock was set to
+	// meanwhile; the system's where nil.
+	Elapsed func() time.Duration
 	// Synced is told of each fdatasync of the log and how long it took, Failed of a
 	// write or sync that failed, and whether a promise is lost by it. Both are called by
 	// the goroutine that writes; nil is nobody.
@@ -46,6 +50,13 @@ func (o *Options) defaults() {
 	if o.Recent == 0 {
 		o.Recent = 16 << 20
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Elapsed == nil {
+		began := time.Now()
+		o.Elapsed = func() time.Duration { return time.Since(began) }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -64,6 +75,7 @@ type Spool struct {
 	done  chan struct{} // closed when the writer has ended
 	block []byte        // the writer's, for one group
 
+	timed  timed     // the writer's
 	moving []smtp.ID // the writer's: what it still has to move out of the oldest segment
 
 	entry sync.RWMutex // held by who puts a commit into the queue: none may come behind the end
@@ -72,7 +84,7 @@ type Spool struct {
 	closed   bool
 	segments map[uint32]*segment
 	current  *segment // only the writer changes which
-	live     index
+	live     *index
 	octets   int64    // of the records of live messages
 	recent   int64    // of those in memory
 	outbox   outbox   // the newest events, in memory
@@ -110,6 +122,7 @@ func Open(_ context.Context, o Options) (*Spool, *Recovery, error) {
 	}
 	s := &Spool{o: o, fs: o.FS, lock: lock, queue: make(chan *commit, 1024), done: make(chan struct{}),
 		segments: map[uint32]*segment{}, live: newIndex(), grown: make(chan struct{})}
+	s.timed = timed{began: o.Now().Round(0), first: o.Elapsed()}
 	rec, err := s.recover()
 	if err != nil {
 		lock.Close()
@@ -124,8 +137,9 @@ func (s *Spool) NewBody() *Body { return &Body{spool: s, limit: s.o.InlineBody} 
 
 // Commit makes a batch durable, all of it or none, and returns then. Concurrent
 // commits share one fdatasync. It fails with ErrFull where a message finds no room,
-// and with ErrUnknown where a change names no live recipient. When ctx ends first the
-// outcome is open: the batch may have become durable.
+// and with ErrUnknown where a change names no live recipient. When ctx ends first, or the
+// disk fails so that what was written cannot be wiped out, it fails with ErrInDoubt: the
+// batch may have become durable.
 func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
 	c, err := s.prepare(b)
 	if err != nil {
@@ -139,7 +153,7 @@ func (s *Spool) Commit(ctx context.Context, b *Batch) (Position, error) {
 	select {
 	case err = <-c.done:
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return 0, fmt.Errorf("%w: %w", ErrInDoubt, ctx.Err())
 	}
 	if err != nil {
 		if errors.Is(err, errNoSegment) {
@@ -271,11 +285,12 @@ func (s *Spool) enqueue(c *commit) error {
 func (s *Spool) write() {
 	defer close(s.done)
 	var group []*commit
-	for c := range s.queue {
+	for {
+		c, again := s.next()
 		group = append(group[:0], s.owed...)
 		s.owed = nil
-		ended := c == nil
-		if !ended {
+		ended := c == nil && !again
+		if c != nil {
 			group = append(group, c)
 		}
 		for more := !ended; more && len(group) < 4096; {
@@ -298,9 +313,30 @@ func (s *Spool) write() {
 	}
 }
 
+// owedAgain is how often promises that found no room are tried again while nothing else
+// comes.
+const owedAgain = time.Second
+
+// next waits for a commit, nil at the end; again tells that none has come, and it is time
+// to try what is owed.
+func (s *Spool) next() (c *commit, again bool) {
+	if len(s.owed) == 0 {
+		return <-s.queue, false
+	}
+	t := time.NewTimer(owedAgain)
+	defer t.Stop()
+	select {
+	case c = <-s.queue:
+		return c, false
+	case <-t.C:
+		return nil, true
+	}
+}
+
 // flush writes a group, by parts where a segment ends in between.
 func (s *Spool) flush(group []*commit) {
 	s.scarce()
+	s.followClock()
 	for len(group) > 0 {
 		n, err := s.append(group)
 		s.settle(s.keepOwed(group[:n], err), err)
@@ -334,14 +370,14 @@ func (s *Spool) append(group []*commit) (n int, err error) {
 	if err != nil {
 		return len(group), fmt.Errorf("%w: %w", errNoSegment, full(err))
 	}
-	block, start := s.block[:0], seg.end
+	block, start, now := s.block[:0], seg.end, uint32(s.o.Now().Unix())
 	for _, c := range group {
 		size := space(len(c.payload))
 		if n > 0 && start+int64(len(block))+size > seg.size {
 			break
 		}
 		c.at = at(seg.number, start+int64(len(block)))
-		block = header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at}.append(block)
+		block = header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at, written: now}.append(block)
 		block = append(block, c.payload...)
 		block = append(block, padding[:size-headerSize-int64(len(c.payload))]...)
 		n++
@@ -361,7 +397,9 @@ func (s *Spool) append(group []*commit) (n int, err error) {
 		}
 	}
 	if err != nil {
-		s.abandon(seg, block, start, err)
+		if !s.abandon(seg, block, start, err) {
+			err = fmt.Errorf("%w: %w", ErrInDoubt, err)
+		}
 		return n, full(err)
 	}
 	s.mu.Lock()
@@ -399,8 +437,9 @@ var padding [align]byte
 
 // abandon leaves a segment whose write or sync failed: nothing is known of what
 // reached the disk. It is never written again, but for an attempt to wipe the group
-// out: its commits fail, so they should not be found at the next start.
-func (s *Spool) abandon(seg *segment, block []byte, start int64, cause error) {
+// out: its commits fail, so they should not be found at the next start. It reports whether
+// that is sure.
+func (s *Spool) abandon(seg *segment, block []byte, start int64, cause error) bool {
 	s.mu.Lock()
 	seg.sealed = true
 	s.mu.Unlock()
@@ -410,6 +449,7 @@ func (s *Spool) abandon(seg *segment, block []byte, start int64, cause error) {
 	if err = errors.Join(err, seg.file.Sync()); err != nil {
 		s.o.Log.Error("spool write not undone", "segment", segmentName(seg.number), "err", err)
 	}
+	return err == nil
 }
 
 // room gives a segment in which a record of n octets fits.

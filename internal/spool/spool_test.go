@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -693,4 +694,73 @@ func TestCommitsWhileClosing(t *testing.T) {
 			t.Fatalf("round %d: %d were promised, %d are there", round, want, got)
 		}
 	}
+}
+
+// TestPromisesAreKeptByThemselves: what found no room is written once there is some,
+// though nothing else comes that would have to be written.
+func TestPromisesAreKeptByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := faultfs.New()
+		s, _ := openOn(t, fs)
+		defer s.Close()
+		fs.Limit(1) // no room for a segment
+		if err := s.Submit(&spool.Batch{Events: [][]byte{[]byte("promised")}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if n := s.Durable(); n != 0 {
+			t.Fatalf("durable up to %d without room", n)
+		}
+		fs.Limit(0)
+		time.Sleep(time.Minute)
+		if n := s.Durable(); n == 0 {
+			t.Error("the promise is not kept a minute after there was room")
+		}
+	})
+}
+
+// TestClockIsSetBack: what was to wait for an hour does not wait for more than that, from
+// when the clock was set, or from the start on.
+func TestClockIsSetBack(t *testing.T) {
+	fs, now := faultfs.New(), time.UnixMilli(1.7e12).UTC()
+	open := func() *spool.Spool {
+		s, _, err := spool.Open(ctx, spool.Options{FS: fs, Reserve: 1, Now: func() time.Time { return now }, Elapsed: func() time.Duration { return 0 }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	b := batch(t, s, 1, 10)
+	b.Changes = []spool.Change{{ID: id(1), Attempts: 1, NotBefore: now.Add(time.Hour)}}
+	if _, err := s.Commit(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	due := now.Add(time.Hour)
+	for _, c := range []struct {
+		name string
+		to   time.Time
+		want time.Time
+	}{
+		{"not set", now.Add(time.Minute), due},
+		{"set forward", due.Add(time.Hour), due},
+		{"set back", due.Add(-25 * time.Hour), due.Add(-24 * time.Hour)},
+	} {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		now = c.to
+		s = open()
+		if st, err := s.State(id(1)); err != nil || !st[0].NotBefore.Equal(c.want) {
+			t.Errorf("%s: %+v %v, want %s", c.name, st, err, c.want)
+		}
+	}
+	st, _ := s.State(id(1))
+	now = now.Add(-12 * time.Hour)
+	mustCommit(t, s, batch(t, s, 2, 10))
+	due = st[0].NotBefore.Add(-12 * time.Hour)
+	if st, err := s.State(id(1)); err != nil || !st[0].NotBefore.Equal(due) {
+		t.Errorf("set back while it runs: %+v %v, want %s", st, err, due)
+	}
+	_ = s.Close()
 }

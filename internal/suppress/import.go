@@ -262,9 +262,9 @@ func (im *importer) flush(ctx context.Context, how *pebble.WriteOptions) error {
 		if how != pebble.Sync {
 			return nil
 		}
-		return im.s.db.LogData(nil, pebble.Sync) // what came before is durable with it
+		return im.s.write(func() error { return im.s.db.LogData(nil, pebble.Sync) }) // what came before is durable with it
 	}
-	if err := im.batch.Commit(how); err != nil {
+	if err := im.s.write(func() error { return im.batch.Commit(how) }); err != nil {
 		return err
 	}
 	im.batch.Reset()

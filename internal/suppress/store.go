@@ -28,12 +28,15 @@ type Options struct {
 	Random io.Reader
 	Log    *slog.Logger
 	Now    func() time.Time
+	// Failed is told once when nothing can be written any more, before whoever writes is.
+	Failed func(error)
 }
 
 // Store is the list. Its methods may be called from any goroutine.
 type Store struct {
 	db     *pebble.DB
 	o      Options
+	broken *broken
 	secret secret
 	hashed atomic.Bool
 
@@ -79,11 +82,12 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Random == nil {
 		o.Random = rand.Reader
 	}
-	db, err := pebble.Open(dir, settings(&o))
+	broken := newBroken(o.Log, o.Failed)
+	db, err := pebble.Open(dir, settings(&o, broken))
 	if err != nil {
 		return nil, fmt.Errorf("open suppression list %s: %w", dir, err)
 	}
-	s := &Store{db: db, o: o}
+	s := &Store{db: db, o: o, broken: broken}
 	s.hashed.Store(o.Hashed)
 	if err := s.begin(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open suppression list %s: %w", dir, err), db.Close())
@@ -93,8 +97,8 @@ func Open(dir string, o Options) (*Store, error) {
 
 // settings are those of a store that is read for keys that mostly are not there: every
 // level has Bloom filters of ten bits a key.
-func settings(o *Options) *pebble.Options {
-	po := &pebble.Options{FS: o.FS, Logger: quiet{o.Log}, CacheSize: o.Cache, FormatMajorVersion: pebble.FormatNewest,
+func settings(o *Options, b *broken) *pebble.Options {
+	po := &pebble.Options{FS: o.FS, Logger: b, EventListener: b.listener(), CacheSize: o.Cache, FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize: memTable, MemTableStopWritesThreshold: memTables, L0CompactionThreshold: 4, L0StopWritesThreshold: 64,
 		LBaseMaxBytes: 256 << 20, BytesPerSync: 1 << 20, WALBytesPerSync: 1 << 20,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 2 }}
@@ -117,7 +121,7 @@ func (s *Store) begin() error {
 		return err
 	}
 	if id == nil {
-		if err := s.db.Set(metaSecret, []byte(s.secret.id()), pebble.Sync); err != nil {
+		if err := s.write(func() error { return s.db.Set(metaSecret, []byte(s.secret.id()), pebble.Sync) }); err != nil {
 			return err
 		}
 	} else if string(id) != s.secret.id() {
@@ -148,15 +152,24 @@ func (s *Store) KeepHashesOnly(only bool) { s.hashed.Store(only) }
 // Close flushes and closes.
 func (s *Store) Close() error { return s.db.Close() }
 
-// quiet passes only Pebble's faults on.
-type quiet struct{ log *slog.Logger }
+// Err gives why nothing can be written any more; nil while it can.
+func (s *Store) Err() error { return s.broken.err() }
 
-func (q quiet) Infof(string, ...any) {}
-func (q quiet) Errorf(format string, a ...any) {
-	q.log.Error("suppression store", "err", fmt.Sprintf(format, a...))
+// write does what writes to the store, unless the store has failed, and finds out
+// whether it failed thereby.
+func (s *Store) write(do func() error) error {
+	if err := s.Err(); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return s.Err()
 }
-func (q quiet) Fatalf(format string, a ...any) {
-	q.log.Error("suppression store", "err", fmt.Sprintf(format, a...))
+
+// commit makes a batch durable.
+func (s *Store) commit(b *pebble.Batch) error {
+	return s.write(func() error { return b.Commit(pebble.Sync) })
 }
 
 // entryKey appends the key of an entry.

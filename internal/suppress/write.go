@@ -60,7 +60,7 @@ func (s *Store) Add(entries ...Entry) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := s.commit(b); err != nil {
 		return fmt.Errorf("add to suppression list: %w", err)
 	}
 	return nil
@@ -109,7 +109,7 @@ func (s *Store) Follow(pos uint64, entries []Entry) (int, error) {
 	if err := b.Set(metaPosition, binary.BigEndian.AppendUint64(nil, pos), nil); err != nil {
 		return 0, fmt.Errorf("add to suppression list: %w", err)
 	}
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := s.commit(b); err != nil {
 		return 0, fmt.Errorf("add to suppression list: %w", err)
 	}
 	s.position = pos
@@ -127,7 +127,7 @@ func (s *Store) AddNew(e Entry) (bool, error) {
 	if err != nil || !isNew {
 		return false, err
 	}
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := s.commit(b); err != nil {
 		return false, fmt.Errorf("add to suppression list: %w", err)
 	}
 	return true, nil
@@ -135,6 +135,9 @@ func (s *Store) AddNew(e Entry) (bool, error) {
 
 // setNew puts an entry into a batch if none is in force. The lock is held.
 func (s *Store) setNew(b *pebble.Batch, e *Entry) (bool, error) {
+	if err := s.Err(); err != nil {
+		return false, err // what is read may never have become durable
+	}
 	if err := s.prepare(e); err != nil {
 		return false, err
 	}
@@ -155,8 +158,11 @@ func (s *Store) Remove(customer string, a policy.Address) (bool, error) {
 	defer s.mu.Unlock()
 	h := s.secret.hash(a)
 	e, found, err := s.get(customer, h)
+	if err == nil {
+		err = s.Err()
+	}
 	if err == nil && found {
-		err = s.db.Delete(entryKey(nil, customer, h), pebble.Sync)
+		err = s.write(func() error { return s.db.Delete(entryKey(nil, customer, h), pebble.Sync) })
 	}
 	if err != nil {
 		return false, fmt.Errorf("remove from suppression list: %w", err)
@@ -176,7 +182,7 @@ func (s *Store) Erase(ctx context.Context, a policy.Address, entirely bool) (int
 		return 0, nil
 	}
 	// Overwritten values lie in older tables until those are compacted.
-	if err := s.db.Flush(); err != nil {
+	if err := s.write(s.db.Flush); err != nil {
 		return 0, fmt.Errorf("erase from suppression list: %w", err)
 	}
 	for _, k := range keys {
@@ -193,6 +199,9 @@ func (s *Store) erase(a policy.Address, entirely bool) (keys [][]byte, err error
 	h := s.secret.hash(a)
 	b := s.db.NewBatch()
 	defer b.Close()
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
 	err = s.customers(func(customer string) error {
 		e, found, err := s.get(customer, h)
 		if err != nil || !found {
@@ -209,7 +218,7 @@ func (s *Store) erase(a policy.Address, entirely bool) (keys [][]byte, err error
 	if err != nil || len(keys) == 0 {
 		return nil, err
 	}
-	return keys, b.Commit(pebble.Sync)
+	return keys, s.commit(b)
 }
 
 // customers goes through those that have a list, "" for everybody's among them.
@@ -278,5 +287,5 @@ func (s *Store) sweep(ctx context.Context, now time.Time) (swept int, more bool,
 	if err = errors.Join(err, it.Error(), it.Close()); err != nil {
 		return 0, false, err
 	}
-	return swept, more, b.Commit(pebble.Sync)
+	return swept, more, s.commit(b)
 }

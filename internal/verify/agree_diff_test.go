@@ -218,7 +218,8 @@ func TestDiffsAgree(t *testing.T) {
 		if next == nil {
 			continue
 		}
-		listed, complete := verify.Diff(old, next, verify.Options{})
+		c := verify.Diff(old, next, verify.Options{})
+		listed, complete := c.Changes, c.Complete
 		if len(listed) > 0 {
 			changed++
 		}

@@ -20,13 +20,16 @@ func (v *prover) asserts(r *report) {
 			if f != nil && (worst == nil || f.Status == Open) {
 				worst = f
 			}
-			if worst != nil && worst.Status == Open {
+			if v.ended || worst != nil && worst.Status == Open {
 				break
 			}
 		}
 		if worst != nil {
 			worst.Assert, worst.Pos = a.Name, a.Pos
 			r.add(*worst)
+		}
+		if v.ended {
+			return
 		}
 	}
 }
@@ -55,6 +58,9 @@ func (v *prover) assertIn(sc *scene, n int) *Finding {
 	l := v.read(sc, v.p.Filters)
 	var worst *Finding
 	for _, ft := range v.fates(l) {
+		if ft.by != nil {
+			v.here = ft.by
+		}
 		st := v.stateOf(l, ft)
 		rd := &reader{v: v, sc: sc, st: st, fate: ft}
 		breaks := not(rd.cond(a.Always))
@@ -63,6 +69,8 @@ func (v *prover) assertIn(sc *scene, n int) *Finding {
 			return d.Filter == ft.filter && v.p.Holds(n, f, &d) == policy.No
 		})
 		switch {
+		case v.late() && state != found:
+			return worst
 		case state == found:
 			d, _ := policy.Eval(v.p, f)
 			return &Finding{Code: AssertHolds, Severity: Fault, Status: Open, Filter: ft.filter,

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"fmt"
 	"sort"
 
 	"postern.dev/postern/internal/policy"
@@ -18,6 +19,9 @@ type prover struct {
 	stats  Stats
 	shapes shapes
 	parts  map[int32]lang.Cond // atoms about a part of an address as conditions on the whole
+	conds  *lang.Compiler
+	here   *policy.Filter // that is looked at
+	ended  bool           // Options.Late has said so
 
 	insidePatterns []policy.Pattern
 }
@@ -32,7 +36,7 @@ func newProver(p *policy.Program, o Options) *prover {
 	if o.States <= 0 {
 		o.States = 20_000
 	}
-	v := &prover{p: p, top: p.Topology, o: o, u: newUniverse(), solver: sat.New(), parts: map[int32]lang.Cond{}, insidePatterns: insidePatterns(p.Topology)}
+	v := &prover{p: p, top: p.Topology, o: o, u: newUniverse(), solver: sat.New(), parts: map[int32]lang.Cond{}, conds: &lang.Compiler{}, insidePatterns: insidePatterns(p.Topology)}
 	something, _ := lang.Match(`(?s).`)
 	located, _ := lang.Match(`(?s)\A(?:.+@[^@]*)?\z`) // no path has an empty local part
 	v.shapes = shapes{domain: lang.DomainShape(), local: lang.LocalShape(), address: lang.AddressShape(), located: located, value: lang.HeaderValueShape(), something: something}
@@ -47,20 +51,59 @@ func Check(p *policy.Program, o Options) *Result {
 	for _, c := range claims() {
 		r.claims[c] = &Claim{Code: c, Title: title(c), Status: Closed, Assumptions: []string{}}
 	}
-	v.relays(r)
-	v.insides(r)
-	v.backscatter(r)
-	v.trust(r)
-	v.binding(r)
-	v.asserts(r)
-	v.readings(r)
+	v.settle(r, RelayForStrangers, v.relays)
+	v.settle(r, RelayByInside, v.insides)
+	v.settle(r, Backscatter, v.backscatter)
+	v.settle(r, SharedTrust, v.trust)
+	v.settle(r, SenderBinding, v.binding)
+	v.settle(r, AssertHolds, v.asserts)
+	v.settle(r, AddressReadings, v.readings)
 	for _, g := range o.Gaps {
 		r.add(Finding{Code: Unmodelled, Severity: Fault, Status: Unknown, Pos: g.Pos, Message: g.Text + ": " + g.Why})
 	}
-	if !o.NoWarnings {
+	if !o.NoWarnings && !v.ended {
 		v.warnings(r)
 	}
 	return r.result()
+}
+
+// late reports, once Options.Late has, that no more is to be proved.
+func (v *prover) late() bool {
+	if !v.ended && v.o.Late != nil && v.o.Late() {
+		v.ended = true
+	}
+	return v.ended
+}
+
+// settle proves one claim. Where time was up before or meanwhile it says so, at the
+// place where the proof stopped: then the claim is not closed, whatever was found.
+func (v *prover) settle(r *report, c Code, prove func(*report)) {
+	if v.ended {
+		r.add(Finding{Code: c, Severity: Fault, Status: Unknown, Pos: v.stoppedAt(),
+			Message: "time was up before this was looked at", Hint: outOfTime})
+		return
+	}
+	if prove(r); !v.ended {
+		return
+	}
+	at := "time was up"
+	if v.here != nil {
+		at = fmt.Sprintf("time was up at filter %q: what it and those below it do was not looked at to the end", v.here.Name)
+	}
+	r.add(Finding{Code: c, Severity: Fault, Status: Unknown, Pos: v.stoppedAt(), Message: at, Hint: outOfTime})
+}
+
+// outOfTime is what to do about it.
+const outOfTime = "give it more with -budget, or make the policy smaller"
+
+func (v *prover) stoppedAt() policy.Pos {
+	switch {
+	case v.here != nil:
+		return v.here.Pos
+	case len(v.p.Filters) > 0:
+		return v.p.Filters[0].Pos
+	}
+	return policy.Pos{}
 }
 
 // report gathers findings and claims.

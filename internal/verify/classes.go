@@ -384,6 +384,9 @@ func (q *query) addresses(c *classes) {
 		}
 	}
 	for _, ip := range cuts {
+		if q.v.late() {
+			return
+		}
 		if !ip.IsValid() || ip.Is4In6() || !c.within(ip) {
 			continue // an IPv4 address is never seen in that form
 		}
@@ -428,9 +431,13 @@ func (q *query) numbers(c *classes) {
 		a := &q.v.u.atoms[id]
 		cuts = append(cuts, a.lo, a.hi+1)
 	}
-	for _, n := range cuts {
+	slices.Sort(cuts[2:])
+	for _, n := range slices.Compact(cuts) {
 		if n < 0 || n >= 1<<62-1 {
 			continue
+		}
+		if q.v.late() {
+			return // no answer is made of this
 		}
 		k := class{n: n}
 		for _, id := range c.atoms {
@@ -463,6 +470,9 @@ func (q *query) times(c *classes) {
 			at := t.UTC().Add(time.Duration(h) * time.Hour)
 			if h > 0 {
 				at = at.Truncate(time.Hour)
+			}
+			if q.v.late() {
+				return
 			}
 			k := class{at: at}
 			for _, id := range c.atoms {

@@ -10,16 +10,24 @@ import (
 // maxChanges bounds how many classes of messages a comparison lists.
 const maxChanges = 64
 
+// Comparison is what differs between two policies. Complete is false if the search was
+// cut short, so that there may be more; Stopped is then the filter at which time was up,
+// where that was the cause.
+type Comparison struct {
+	Changes  []Change
+	Complete bool
+	Stopped  *policy.Filter
+}
+
 // Diff gives each class of messages whose fate differs between two policies: what
 // becomes of it (delivered, refused, ...), over which pool, to which recipient, and
 // for a refusal its code. A class is one pair of deciding filters in one origin, with
 // a message that shows it. Behind them come the effects that differ where the fate is
-// the same, each once for an origin. complete is false if the search was cut short, so
-// that there may be more.
-func Diff(old, next *policy.Program, o Options) (changes []Change, complete bool) {
+// the same, each once for an origin.
+func Diff(old, next *policy.Program, o Options) *Comparison {
 	d := &differ2{v: newProver(old, o), old: old, next: next, complete: true}
 	d.w = newProver(next, o)
-	d.w.u = d.v.u
+	d.w.u, d.w.conds = d.v.u, d.v.conds
 	d.same = reflect.DeepEqual(bare(old.Topology), bare(next.Topology))
 	scenes := [][2]*scene{{d.v.stranger(), d.w.stranger()}}
 	for i := range next.Topology.Inside {
@@ -35,7 +43,14 @@ func Diff(old, next *policy.Program, o Options) (changes []Change, complete bool
 	for _, sc := range scenes {
 		d.effects(sc[0], sc[1])
 	}
-	return d.changes, d.complete
+	out := &Comparison{Changes: d.changes, Complete: d.complete}
+	if d.v.ended || d.w.ended {
+		out.Stopped = d.v.here
+		if d.w.here != nil && d.v.here == nil {
+			out.Stopped = d.w.here
+		}
+	}
+	return out
 }
 
 // bare is a topology without positions and sources, which decide nothing.
@@ -91,6 +106,10 @@ type differ2 struct {
 // pair compares what the two policies do with the messages of one sort.
 func (d *differ2) pair(a, b *scene) {
 	la, lb := d.v.read(a, d.old.Filters), d.w.read(b, d.next.Filters)
+	if d.v.late() || d.w.late() {
+		d.complete = false
+		return
+	}
 	quiet := d.same && sameState(la, lb)
 	fa, fb := d.v.fates(la), d.w.fates(lb)
 	both := joint(a, b)
@@ -99,7 +118,10 @@ func (d *differ2) pair(a, b *scene) {
 	}
 	o := newOrder(fa, fb, changedFilters(d.old.Filters, d.next.Filters), quiet)
 	for i := range fa {
-		for j := range fb {
+		if fa[i].by != nil {
+			d.v.here = fa[i].by
+		}
+		for _, j := range o.against(i) {
 			if o.settled(i, j) {
 				continue
 			}
@@ -107,6 +129,10 @@ func (d *differ2) pair(a, b *scene) {
 			if !d.complete {
 				return
 			}
+		}
+		if i%256 == 255 && d.v.late() {
+			d.complete = false
+			return
 		}
 	}
 }
@@ -124,6 +150,8 @@ type order struct {
 	quiet bool  // nothing that conditions see has changed
 	place []int // of an old fate in the new list, -1 if it is not there or has changed
 	was   []int // of a new fate in the old list, likewise
+	all   []int // the new fates
+	ahead []int // those of them that have changed, or have come before one that they were behind
 }
 
 func newOrder(fa, fb []*fate, changed map[string]bool, quiet bool) *order {
@@ -139,18 +167,39 @@ func newOrder(fa, fb []*fate, changed map[string]bool, quiet bool) *order {
 			o.place[i], o.was[j] = j, i
 		}
 	}
+	o.all = make([]int, len(fb))
+	first := len(fa) // of the old places of those further down
+	for j := len(fb) - 1; j >= 0; j-- {
+		o.all[j] = j
+		if o.was[j] < 0 || o.was[j] > first {
+			o.ahead = append(o.ahead, j)
+		}
+		if o.was[j] >= 0 {
+			first = min(first, o.was[j])
+		}
+	}
+	slices.Reverse(o.ahead)
 	return o
 }
 
-// settled reports that no message can go from fate i to fate j: where nothing that
-// conditions see has changed, a message that i decided is decided by i again unless
-// i itself has changed or a filter before it in the new list was not before it in
-// the old.
+// against gives the new fates that may not be settled for an old one: of a long list
+// that has kept its order, few.
+func (o *order) against(i int) []int {
+	if o.quiet && o.place[i] >= 0 {
+		return o.ahead
+	}
+	return o.all
+}
+
+// settled reports that no message can go from fate i to fate j, where nothing that
+// conditions see has changed. What i decided fulfils its condition, so in the new list i
+// decides it or a filter before it, unless i has changed; and what j decides would in
+// the old list have been decided by j or a filter before it, likewise.
 func (o *order) settled(i, j int) bool {
-	if !o.quiet || o.place[i] < 0 {
+	if !o.quiet {
 		return false
 	}
-	return j >= o.place[i] || (o.was[j] >= 0 && o.was[j] < i)
+	return o.place[i] >= 0 && j >= o.place[i] || o.was[j] >= 0 && o.was[j] < i
 }
 
 // sameState reports that the filters which change what conditions see are the same

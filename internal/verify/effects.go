@@ -201,6 +201,7 @@ func unequal(a, b *form) *form { return or(both(a, not(b)), both(b, not(a))) }
 // effects lists the effects that differ for messages whose fate is the same.
 func (d *differ2) effects(a, b *scene) {
 	la, lb := d.v.read(a, d.old.Filters), d.w.read(b, d.next.Filters)
+	d.complete = d.complete && !d.v.late() && !d.w.late()
 	if !hasEffects(la) && !hasEffects(lb) || !d.complete {
 		return
 	}

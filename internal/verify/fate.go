@@ -5,7 +5,8 @@ import "postern.dev/postern/internal/policy"
 // fate is what a line of a list decides, as far as claims and comparisons look at
 // it. A pool and an inside host come with when they apply.
 type fate struct {
-	filter      string // "" is the default at the end of the list
+	filter      string         // "" is the default at the end of the list
+	by          *policy.Filter // that one, nil for the default
 	disposition policy.Disposition
 	code        int
 	pools       []poolSet
@@ -25,7 +26,7 @@ func (v *prover) fates(l *list) []*fate {
 			continue
 		}
 		f := v.fateOf(l.sc, ln.f.Then, ln.after)
-		f.filter, f.cond, f.above = ln.f.Name, ln.cond, above[:len(above):len(above)]
+		f.filter, f.by, f.cond, f.above = ln.f.Name, ln.f, ln.cond, above[:len(above):len(above)]
 		out = append(out, f)
 		above = append(above, ln.cond)
 	}

@@ -183,6 +183,10 @@ type Options struct {
 	// enough. Where it is nil, the search for PV101, PV102 and PV105 leaves out lists of
 	// more than 1,000 filters, that for PV103 and PV104 those of more than 200.
 	Enough func() bool
+	// Late is asked often whether the proof has taken too long, and must not take back
+	// what it has said. From then on nothing more is proved: each claim that is not
+	// settled is Unknown, with a finding at the filter where it stopped. Nil is never late.
+	Late func() bool
 	// Progress is told, now and then, how far a proof has come.
 	Progress func(done, total int)
 }

@@ -65,7 +65,7 @@ func (w *way) follow(least answer) {
 			}
 		}
 	}
-	for len(next) > 0 {
+	for len(next) > 0 && !v.late() {
 		t := next[0]
 		next = next[1:]
 		if !t.host.Resends {
@@ -120,7 +120,11 @@ func (v *prover) handedTo(sc *scene, from taint, least answer, seen map[string]b
 			continue
 		}
 		for n := range l.lines {
+			v.here = l.lines[n].f
 			state, f := v.handsTo(l, n, h)
+			if v.late() && state != found {
+				return out
+			}
 			if state == none || state == unknown && least == found {
 				continue
 			}
@@ -219,10 +223,14 @@ func (v *prover) backscatter(r *report) {
 		if ln.f.Then == nil || ln.f.Then.Kind != policy.ThenBounce {
 			continue
 		}
+		v.here = ln.f
 		state, f := v.ask(sc, []*form{ln.cond, not(null)}, l.finalsAbove(n), func(f *policy.Facts) bool {
 			d, _ := policy.Eval(v.p, f)
 			return d.Filter == ln.f.Name && d.Disposition == policy.Bounce
 		})
+		if v.late() && state != found {
+			return
+		}
 		if state == none {
 			continue
 		}

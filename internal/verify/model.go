@@ -155,7 +155,7 @@ func (q *query) find(lits []lang.Lit, shape []lang.Cond, first string, outside f
 	if ok {
 		return first, lang.Found, nil
 	}
-	o := lang.Options{MaxStates: q.v.o.States, Shape: shape}
+	o := lang.Options{MaxStates: q.v.o.States, Shape: shape, Stop: q.v.late}
 	all := lits
 	for range 200 {
 		s, r := lang.Find(all, o)
@@ -295,7 +295,7 @@ func (q *query) refresh(c *classes, k *class) bool {
 func (q *query) occurrence(c *classes, id int32) (string, bool) {
 	lits := []lang.Lit{{Cond: q.v.u.atoms[id].cond}}
 	ids := []int32{id}
-	o := lang.Options{MaxStates: q.v.o.States, Shape: q.shape(c.name)}
+	o := lang.Options{MaxStates: q.v.o.States, Shape: q.shape(c.name), Stop: q.v.late}
 	for {
 		s, r := lang.Find(lits, o)
 		switch r {

@@ -29,7 +29,8 @@ type query struct {
 }
 
 // ask looks for a message of sc for which every form of hold is true and every form
-// of fail false, and which try accepts: it replays the message through Eval.
+// of fail false, and which try accepts: it replays the message through Eval, and what it
+// accepts is an answer whatever the forms say. A nil try accepts all.
 //
 // Of a long list few filters matter to one question. So it first asks with none of
 // fail, and adds those that the message found turns out to fulfil, one by one: where
@@ -45,6 +46,9 @@ func (v *prover) askBoth(sc *scene, hold, fail, fail2 []*form, try func(*policy.
 	if all.isFalse() {
 		return none, nil
 	}
+	if v.late() {
+		return unknown, nil
+	}
 	rel := v.relate(all)
 	if all = all.reduce(rel.others, map[*form]*form{}); rel.conflict || all.isFalse() {
 		v.stats.Covered++
@@ -55,15 +59,19 @@ func (v *prover) askBoth(sc *scene, hold, fail, fail2 []*form, try func(*policy.
 		var met *form
 		q := &query{v: v, sc: sc, lits: map[*form]sat.Lit{}, atoms: map[int32]sat.Lit{}}
 		r, f := q.run(all, active, rel, func(f *policy.Facts) verdict {
+			met = nil
+			if try != nil && try(f) {
+				return accept // whatever the formulas make of it
+			}
 			if met = v.met(fail, f); met == nil {
 				met = v.met(fail2, f)
 			}
 			if met != nil {
 				return refine
 			}
-			return verdictOf(try(f))
+			return verdictOf(try == nil)
 		})
-		if met == nil || r == none {
+		if met == nil || r == none || v.ended {
 			return r, f
 		}
 		if met = met.reduce(rel.known, map[*form]*form{}); met.isTrue() {
@@ -88,15 +96,19 @@ func (v *prover) askWhole(sc *scene, all *form, fail []*form, rel *relations, tr
 		default:
 			left = append(left, g)
 		}
+		if v.late() {
+			return unknown, nil
+		}
 	}
 	q := &query{v: v, sc: sc, lits: map[*form]sat.Lit{}, atoms: map[int32]sat.Lit{}}
-	return q.run(all, left, rel, func(f *policy.Facts) verdict { return verdictOf(try(f)) })
+	return q.run(all, left, rel, func(f *policy.Facts) verdict { return verdictOf(try == nil || try(f)) })
 }
 
-// met gives the first of the forms that a message fulfils, or may.
+// met gives the first of the forms that a message fulfils, or may; where time is up,
+// the next one that it would have looked at.
 func (v *prover) met(fs []*form, m *policy.Facts) *form {
-	for _, f := range fs {
-		if v.u.value(f, m) != policy.No {
+	for i, f := range fs {
+		if i%64 == 63 && v.late() || v.u.value(f, m) != policy.No {
 			return f
 		}
 	}
@@ -132,8 +144,8 @@ func (q *query) run(all *form, fail []*form, rel *relations, judge func(*policy.
 	}
 	q.classify(rel)
 	misses := 0
-	for round := 0; round < maxRounds; round++ {
-		switch q.s.Solve(sat.Budget{Conflicts: v.o.Conflicts}) {
+	for round := 0; round < maxRounds && !v.late(); round++ {
+		switch q.s.Solve(sat.Budget{Conflicts: v.o.Conflicts, Stop: v.late}) {
 		case sat.Unsat:
 			if q.inexact {
 				return unknown, nil

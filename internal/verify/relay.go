@@ -37,7 +37,12 @@ func (v *prover) leaksUpTo(sc *scene, p *policy.Program, most int) []leak {
 	var out []leak
 	for n := range l.lines {
 		ln := &l.lines[n]
-		if k, found := v.leakAt(l, n, finals, p); found {
+		v.here = ln.f
+		k, leaks := v.leakAt(l, n, finals, p)
+		if v.late() && k.state != found {
+			return out
+		}
+		if leaks {
 			if out = append(out, k); len(out) >= most {
 				return out
 			}
@@ -105,7 +110,7 @@ func (v *prover) copyLeak(l *list, n int, a *policy.Action, p *policy.Program) (
 		if r == unknown {
 			worst = r
 		}
-		if ln.f.Then != nil {
+		if ln.f.Then != nil || v.ended {
 			break
 		}
 	}

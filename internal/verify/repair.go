@@ -47,7 +47,7 @@ func confirmed(leaks []leak) bool {
 // program compiles a changed list. A change of order or an added clause cannot make
 // a sound one unsound, but for tags that are then set too late: that is no repair.
 func (v *prover) program(filters []policy.Filter) *policy.Program {
-	p, _ := policy.New(filters, v.p.Asserts, v.top)
+	p, _ := policy.NewUntil(filters, v.p.Asserts, v.top, v.late)
 	return p
 }
 
@@ -161,7 +161,7 @@ func (v *prover) price(r *Repair, leaking policy.Origin) {
 	next := r.program
 	d := &differ2{v: newProver(v.p, v.o), old: v.p, next: next, same: true, complete: true, leaking: leaking}
 	d.w = newProver(next, v.o)
-	d.w.u = d.v.u
+	d.w.u, d.v.conds, d.w.conds = d.v.u, v.conds, v.conds
 	a, b := d.v.stranger(), d.w.stranger()
 	if len(a.listeners) > 0 {
 		d.pair(a, b)

@@ -188,8 +188,8 @@ func (w *script) message(body string) string {
 	say("now", "Int", "; now is in nanoseconds since 1970\n")
 	for i, n := range w.order {
 		for k := range w.headers[n] {
-			say(fmt.Sprintf("h%d.%d", i, k), "String", fmt.Sprintf("(assert (str.in_re h%d.%d value)) ; %q\n", i, k, n))
 			say(fmt.Sprintf("has%d.%d", i, k), "Bool", "")
+			say(fmt.Sprintf("h%d.%d", i, k), "String", fmt.Sprintf("(assert (or (not has%d.%d) (str.in_re h%d.%d value))) ; %q\n", i, k, i, k, n))
 		}
 	}
 	return b.String()

@@ -262,7 +262,10 @@ func (w *script) call(x *policy.Call) string {
 		if folded {
 			s = strings.TrimSuffix(strings.ToLower(s), ".")
 		}
-		return w.some(x.Args[0], func(t string) string { return "(str.suffixof " + smtText(s) + " " + t + ")" })
+		if kindOf(name) == kindAddress {
+			return w.addressEnds(name, s)
+		}
+		return w.some(x.Args[0], func(t string) string { return smtEnds(t, s) })
 	case "glob":
 		if folded {
 			s = strings.ToLower(s)
@@ -274,6 +277,29 @@ func (w *script) call(x *policy.Call) string {
 		return w.free(x)
 	}
 	return w.some(x.Args[0], func(t string) string { return "(str.in_re " + t + " " + re + ")" })
+}
+
+// smtEnds is "a term ends with s", as a regular language: z3 decides that where it gives
+// up on str.suffixof.
+func smtEnds(term, s string) string {
+	return "(str.in_re " + term + " (re.++ re.all (str.to_re " + smtText(s) + ")))"
+}
+
+// addressEnds says of an address what it ends with by its parts: a domain has no @ in it,
+// and the null reverse-path has neither part.
+func (w *script) addressEnds(name, s string) string {
+	local, domain := "sender.local", "sender.domain"
+	if addressOf(name) == rcptTerm {
+		local, domain = w.rl, w.rd
+	}
+	i := strings.LastIndexByte(s, '@')
+	if i < 0 {
+		return smtEnds(domain, s)
+	}
+	if s[i+1:] == "" {
+		return "false"
+	}
+	return "(and (= " + domain + " " + smtText(s[i+1:]) + ") " + smtEnds(local, s[:i]) + ")"
 }
 
 func smtEach(ss []string) []string {

@@ -195,7 +195,7 @@ func (w *script) matches(ps []policy.Pattern, local, domain string) string {
 		case policy.MatchDomain:
 			fs = append(fs, "(= "+domain+" "+smtText(p.Domain)+")")
 		case policy.MatchSuffix:
-			fs = append(fs, fmt.Sprintf("(and (str.suffixof %s %s) (not (= %s %s)))", smtText(p.Domain), domain, domain, smtText(p.Domain)))
+			fs = append(fs, fmt.Sprintf("(and %s (not (= %s %s)))", smtEnds(domain, p.Domain), domain, smtText(p.Domain)))
 		case policy.MatchAddress:
 			fs = append(fs, smtIs(p.Address, local, domain))
 		}

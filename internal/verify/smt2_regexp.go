@@ -3,8 +3,10 @@ package verify
 import (
 	"fmt"
 	"regexp/syntax"
+	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // smtMost is the last character that SMT-LIB's strings have.
@@ -98,6 +100,9 @@ func smtRegexp(x *syntax.Regexp) (string, bool) {
 }
 
 func smtLiteral(x *syntax.Regexp) string {
+	if x.Flags&syntax.FoldCase == 0 && !slices.ContainsFunc(x.Rune, func(r rune) bool { return r > smtMost || !utf8.ValidRune(r) }) {
+		return "(str.to_re " + smtText(string(x.Rune)) + ")"
+	}
 	var out []string
 	for _, r := range x.Rune {
 		class := []rune{r, r}

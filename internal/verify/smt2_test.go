@@ -21,15 +21,20 @@ func TestSolverAgrees(t *testing.T) {
 	if os.Getenv("CI") != "" {
 		few = 12
 	}
-	solversAgree(t, newSolver(t, "z3", true, "-in", "-t:300"), soak(t, few, 600))
+	s := newSolver(t, "z3", true, "-in")
+	s.work = "(set-option :rlimit 5000000)\n" // no time, which says nothing on a busy machine
+	n := solversAgree(t, s, soak(t, few, 600))
+	if n.late*20 > n.asked {
+		t.Errorf("z3 leaves %d of %d obligations undecided", n.late, n.asked)
+	}
 }
 
 // TestSecondSolverAgrees asks cvc5 the same, of fewer policies.
 func TestSecondSolverAgrees(t *testing.T) {
-	solversAgree(t, newSolver(t, "cvc5", false, "--lang=smt2", "--incremental", "--strings-exp", "--tlimit-per=800"), soak(t, 2, 300))
+	solversAgree(t, newSolver(t, "cvc5", false, "--lang=smt2", "--incremental", "--strings-exp", "--tlimit-per=2000"), soak(t, 2, 300))
 }
 
-func solversAgree(t *testing.T, s *solver, rounds int) {
+func solversAgree(t *testing.T, s *solver, rounds int) opinions {
 	t.Helper()
 	n := opinions{}
 	for seed := range uint64(rounds) {
@@ -39,7 +44,10 @@ func solversAgree(t *testing.T, s *solver, rounds int) {
 		answers, free := map[string]string{}, map[string]bool{}
 		for name, text := range verify.SMT2(p, verify.Options{}) {
 			n.asked++
-			answers[name], free[name] = s.solve(text), strings.Contains(text, "free-")
+			free[name] = strings.Contains(text, "free-")
+			if answers[name] = s.solve(narrow(text)); answers[name] != "sat" {
+				answers[name] = s.solve(text)
+			}
 			if answers[name] == "unknown" {
 				n.late++
 			}
@@ -56,6 +64,28 @@ func solversAgree(t *testing.T, s *solver, rounds int) {
 	if n.agreed < (n.agreed+n.loose+n.undecided)/2 || n.open < n.agreed/20 {
 		t.Errorf("%+v: too few to tell", n)
 	}
+	return n
+}
+
+// narrow leaves only plain messages: domains that are names, local parts and header
+// fields of visible ASCII. Where one of those will do, a solver finds it a hundred times
+// as soon as among all of Unicode; that none does says nothing.
+func narrow(text string) string {
+	var out []string
+	for line := range strings.Lines(text) {
+		switch {
+		case strings.HasPrefix(line, "(define-fun value "):
+			line = "(define-fun value () RegLan (re.* (re.range \"!\" \"~\")))\n"
+		case strings.HasPrefix(line, "(define-fun local "):
+			line = "(define-fun local () RegLan (re.+ (re.union (re.range \"!\" \"@\") (re.range \"[\" \"~\"))))\n"
+		case strings.HasPrefix(line, "(define-fun domain "):
+			line = "(define-fun domain () RegLan (re.++ label (re.* (re.++ (str.to_re \".\") label))))\n"
+		case strings.HasPrefix(line, "  (re.++ (str.to_re \"[\")"):
+			continue // the second line of domain: literals
+		}
+		out = append(out, line)
+	}
+	return strings.Join(out, "")
 }
 
 // opinions counts.

@@ -14,6 +14,7 @@ import (
 type solver struct {
 	t    *testing.T
 	path string
+	work string // an option that bounds the work for one script
 	args []string
 	cmd  *exec.Cmd
 	in   io.WriteCloser
@@ -80,10 +81,10 @@ func (s *solver) solve(text string) string {
 	if s.cmd == nil {
 		s.start()
 	}
-	if _, err := io.WriteString(s.in, "(reset)\n"+text+"(echo \""+endOfAnswer+"\")\n"); err != nil {
+	if _, err := io.WriteString(s.in, "(reset)\n"+s.work+text+"(echo \""+endOfAnswer+"\")\n"); err != nil {
 		s.t.Fatalf("%s: %v", s.path, err)
 	}
-	late := time.NewTimer(4 * time.Second)
+	late := time.NewTimer(time.Minute)
 	defer late.Stop()
 	answer := ""
 	for {

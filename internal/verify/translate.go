@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"postern.dev/postern/internal/policy"
-	"postern.dev/postern/internal/verify/lang"
 )
 
 // state is what the filters above a place may have changed of what conditions see.
@@ -497,7 +496,7 @@ func (r *reader) pattern(x *policy.Call) *form {
 		return r.free(x)
 	}
 	if c, isCall := x.Args[0].(*policy.Call); isCall {
-		a, ok := textAtom(x.Func, s)
+		a, ok := r.v.textAtom(x.Func, s)
 		if !ok {
 			return r.free(x)
 		}
@@ -526,7 +525,7 @@ func (r *reader) pattern(x *policy.Call) *form {
 	if k == kindAddress && x.Func == "ends_with" {
 		return r.addressSuffix(f.Name, s)
 	}
-	a, ok := textAtom(x.Func, s)
+	a, ok := r.v.textAtom(x.Func, s)
 	if !ok {
 		return r.free(x)
 	}
@@ -537,14 +536,14 @@ func (r *reader) pattern(x *policy.Call) *form {
 	return r.text(name, func(t int32) *form { b := a; b.term = t; return r.v.u.of(b) })
 }
 
-func textAtom(function, s string) (atom, bool) {
+func (v *prover) textAtom(function, s string) (atom, bool) {
 	switch function {
 	case "ends_with":
 		return atom{kind: testSuffix, text: s}, true
 	case "glob":
-		return atom{kind: testLang, text: "g" + s, cond: lang.Glob(s)}, true
+		return atom{kind: testLang, text: "g" + s, cond: v.conds.Glob(s)}, true
 	}
-	c, err := lang.Match(s)
+	c, err := v.conds.Match(s)
 	return atom{kind: testLang, text: "m" + s, cond: c}, err == nil
 }
 

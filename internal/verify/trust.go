@@ -61,6 +61,9 @@ func (v *prover) trust(r *report) {
 	r.assume(SharedTrust, "each network that a customer or proxy is known by is one party's alone; of those that many share, only some large providers' are known here")
 	for i := range v.top.Customers {
 		c := &v.top.Customers[i]
+		if v.late() {
+			return
+		}
 		for _, n := range c.Networks {
 			v.trustNetwork(r, c, n)
 		}

@@ -25,6 +25,11 @@ func (v *prover) read(sc *scene, filters []policy.Filter) *list {
 	st := &state{}
 	for i := range filters {
 		f := &filters[i]
+		if i%32 == 0 && v.late() {
+			v.here = f
+			l.whole = false // so is everything that is asked of it
+			break
+		}
 		r := &reader{v: v, sc: sc, st: st}
 		c := r.cond(f.If)
 		if c.isFalse() {

@@ -24,12 +24,13 @@ func (v *prover) warnings(r *report) {
 	for _, sc := range v.scenes() {
 		w.lists = append(w.lists, v.read(sc, v.p.Filters))
 	}
+	if v.ended {
+		return // the lists are not whole
+	}
 	w.each(maxWarned, []Code{DeadFilter, ShadowedFilter, NeverTrue}, func(i int) { w.look(i, true) }, func(i int) { w.look(i, false) })
 	w.each(maxRedundant, []Code{OrderMatters}, w.pair, nil)
 	w.each(maxRedundant, []Code{RedundantOne}, w.redundant, nil)
-	for i := range v.p.Filters {
-		w.expressions(v.p.Filters[i].If, &v.p.Filters[i])
-	}
+	w.each(len(v.p.Filters), []Code{LooseRegexp}, func(i int) { w.expressions(v.p.Filters[i].If, &v.p.Filters[i]) }, nil)
 }
 
 type warner struct {
@@ -48,7 +49,7 @@ func (w *warner) each(most int, codes []Code, look, less func(i int)) {
 	n := len(w.v.p.Filters)
 	seen := 0
 	if w.v.o.Enough != nil || n <= most {
-		for ; seen < n && (w.v.o.Enough == nil || !w.v.o.Enough()); seen++ {
+		for ; seen < n && (w.v.o.Enough == nil || !w.v.o.Enough()) && !w.v.late(); seen++ {
 			look(seen)
 		}
 	}
@@ -58,7 +59,7 @@ func (w *warner) each(most int, codes []Code, look, less func(i int)) {
 	for _, c := range codes {
 		w.r.cut = append(w.r.cut, Cut{Code: c, Seen: seen})
 	}
-	for i := seen; i < n && less != nil; i++ {
+	for i := seen; i < n && less != nil && !w.v.late(); i++ {
 		less(i)
 	}
 }
@@ -88,14 +89,18 @@ func (w *warner) look(i int, solve bool) {
 		case found, unknown:
 			return
 		}
-		other, _ := w.v.ask(l.sc, []*form{l.lines[n].cond}, nil, func(*policy.Facts) bool { return true })
+		other, _ := w.v.ask(l.sc, []*form{l.lines[n].cond}, nil, nil)
 		past = past || other != none
+	}
+	possible := past || w.possible(f)
+	if w.v.late() {
+		return // nothing has been proved
 	}
 	w.dead[f.Name] = true
 	switch {
-	case past, cut && w.possible(f):
+	case past, cut && possible:
 		w.shadowed(i)
-	case w.possible(f):
+	case possible:
 		w.warn(DeadFilter, f, fmt.Sprintf("filter %q never applies: nothing that fulfils its condition is let in", f.Name), "see accept, and the customers' senders")
 	default:
 		w.warn(NeverTrue, f, fmt.Sprintf("filter %q never applies: no message can fulfil its condition", f.Name), "do its parts contradict each other?")
@@ -122,7 +127,7 @@ func (w *warner) possible(f *policy.Filter) bool {
 			}
 		}
 		c := (&reader{v: w.v, sc: &free, st: st}).cond(f.If)
-		if r, _ := w.v.ask(&free, []*form{c}, nil, func(*policy.Facts) bool { return true }); r != none {
+		if r, _ := w.v.ask(&free, []*form{c}, nil, nil); r != none {
 			return true
 		}
 	}
@@ -198,7 +203,7 @@ func (w *warner) cover(l *list, n int, need []int) []int {
 		for _, k := range of {
 			fail = append(fail, l.lines[k].cond)
 		}
-		r, _ := w.v.ask(l.sc, []*form{l.lines[n].cond}, fail, func(*policy.Facts) bool { return true })
+		r, _ := w.v.ask(l.sc, []*form{l.lines[n].cond}, fail, nil)
 		return r == none
 	}
 	if empty(nil) {
@@ -263,12 +268,16 @@ func (w *warner) isRedundant(i int) bool {
 				at = k
 			}
 		}
-		for _, later := range w.without(l, i, at) {
+		rest := w.without(l, i)
+		if w.v.late() {
+			return false
+		}
+		for _, later := range rest[at:] {
 			diff := differ(fs[at], later)
 			if diff.isFalse() {
 				continue
 			}
-			r, _ := w.v.ask(l.sc, []*form{fs[at].cond, later.cond, diff}, append(append([]*form(nil), fs[at].above...), later.above...), func(*policy.Facts) bool { return true })
+			r, _ := w.v.ask(l.sc, []*form{fs[at].cond, later.cond, diff}, append(append([]*form(nil), fs[at].above...), later.above...), nil)
 			if r != none {
 				return false
 			}
@@ -277,10 +286,10 @@ func (w *warner) isRedundant(i int) bool {
 	return true
 }
 
-// without gives the fates that come after filter i when it is left out.
-func (w *warner) without(l *list, i, at int) []*fate {
+// without gives the fates of the list when filter i is left out.
+func (w *warner) without(l *list, i int) []*fate {
 	rest := append(append([]policy.Filter(nil), w.v.p.Filters[:i]...), w.v.p.Filters[i+1:]...)
-	return w.v.fates(w.v.read(l.sc, rest))[at:]
+	return w.v.fates(w.v.read(l.sc, rest))
 }
 
 // pair asks whether a final filter and the one before it decide differently where
@@ -300,7 +309,6 @@ func (w *warner) pair(j int) {
 
 func (w *warner) matters(i, j int) bool {
 	overlap, onlyFirst, onlySecond := false, false, false
-	anything := func(*policy.Facts) bool { return true }
 	for _, l := range w.lists {
 		a, here := l.find(i)
 		b, there := l.find(j)
@@ -309,11 +317,11 @@ func (w *warner) matters(i, j int) bool {
 			if !l.whole && len(l.lines) > 0 && l.lines[len(l.lines)-1].index < j {
 				continue // j is out of reach here
 			}
-			r, _ := w.v.ask(l.sc, []*form{l.lines[a].cond}, l.finalsAbove(a), anything)
+			r, _ := w.v.ask(l.sc, []*form{l.lines[a].cond}, l.finalsAbove(a), nil)
 			onlyFirst = onlyFirst || r == found
 			continue
 		case there && !here:
-			r, _ := w.v.ask(l.sc, []*form{l.lines[b].cond}, l.finalsAbove(b), anything)
+			r, _ := w.v.ask(l.sc, []*form{l.lines[b].cond}, l.finalsAbove(b), nil)
 			onlySecond = onlySecond || r == found
 			continue
 		case !here:
@@ -322,13 +330,13 @@ func (w *warner) matters(i, j int) bool {
 		ca, cb := l.lines[a].cond, l.lines[b].cond
 		fa, fb := w.v.fateOf(l.sc, l.lines[a].f.Then, l.lines[a].after), w.v.fateOf(l.sc, l.lines[b].f.Then, l.lines[b].after)
 		above := l.finalsAbove(a)
-		if r, _ := w.v.ask(l.sc, []*form{ca, cb, differ(fa, fb)}, above, anything); r == found {
+		if r, _ := w.v.ask(l.sc, []*form{ca, cb, differ(fa, fb)}, above, nil); r == found {
 			overlap = true
 		}
-		if r, _ := w.v.ask(l.sc, []*form{ca, not(cb)}, above, anything); r == found {
+		if r, _ := w.v.ask(l.sc, []*form{ca, not(cb)}, above, nil); r == found {
 			onlyFirst = true
 		}
-		if r, _ := w.v.ask(l.sc, []*form{cb, not(ca)}, above, anything); r == found {
+		if r, _ := w.v.ask(l.sc, []*form{cb, not(ca)}, above, nil); r == found {
 			onlySecond = true
 		}
 	}
@@ -378,7 +386,7 @@ func (w *warner) expression(x *policy.Call, field string, f *policy.Filter) {
 	if k == kindAddress {
 		shape = w.v.shapes.address
 	}
-	example, r := lang.Find([]lang.Lit{{Cond: c}}, lang.Options{MaxStates: w.v.o.States, Shape: []lang.Cond{shape, w.v.shapes.something}})
+	example, r := lang.Find([]lang.Lit{{Cond: c}}, lang.Options{MaxStates: w.v.o.States, Stop: w.v.late, Shape: []lang.Cond{shape, w.v.shapes.something}})
 	if r == lang.Found && !atLabel(re) && longest(re) >= 4 && !strings.Contains(s, "@") && c.Holds("evil"+example) && k == kindDomain {
 		find(fmt.Sprintf("expression %q matches %q too: nothing ties its beginning", s, "evil"+example), `begin it with "^" or "(^|\\.)"`)
 	}

@@ -35,6 +35,8 @@ type FS struct {
 	syncs    int
 	gone     bool   // crashed: what was open writes no more
 	slow     func() // comes before each sync
+	dying    bool   // the next sync fails, and everything after it
+	kept     bool   // though it has made everything durable
 }
 
 type file struct {
@@ -52,6 +54,10 @@ func (f *FS) Syncs() int { f.mu.Lock(); defer f.mu.Unlock(); return f.syncs }
 
 // FailNext makes the n-th sync from now fail.
 func (f *FS) FailNext(n int) { f.mu.Lock(); defer f.mu.Unlock(); f.FailSync = n }
+
+// Die makes the next sync fail, and with it every write and sync from then on, as a disk
+// does that falls off the bus. kept tells whether that sync made its file durable before.
+func (f *FS) Die(kept bool) { f.mu.Lock(); defer f.mu.Unlock(); f.dying, f.kept = true, kept }
 
 // Slow makes each sync wait until f returns, as it does on a disk that has much to do; nil
 // ends that.
@@ -316,6 +322,14 @@ func (h *handle) Sync() error {
 		return ErrInjected
 	}
 	h.fs.syncs++
+	if h.fs.dying {
+		h.fs.gone = true
+		if h.fs.kept {
+			h.file.durable = slices.Clone(h.file.data)
+			clear(h.file.dirty)
+		}
+		return ErrInjected
+	}
 	if h.fs.FailSync > 0 {
 		if h.fs.FailSync--; h.fs.FailSync == 0 {
 			return ErrInjected

@@ -162,6 +162,8 @@ const defaultStates = 50_000
 type Options struct {
 	MaxStates int    // of the product; 50,000 where zero. Work and memory are bounded in proportion.
 	Shape     []Cond // conditions that hold in any case: what is known of the string beforehand
+	// Stop is asked now and then whether to give up before. Nil never does.
+	Stop func() bool
 }
 
 func (o Options) states() int {

@@ -12,6 +12,7 @@ type product struct {
 	spelt    [][][]uint16 // by part and letter
 	meter    meter
 	cap      int
+	stop     func() bool
 
 	states []int32 // the tuples, one after the other
 	nodes  []node
@@ -56,7 +57,7 @@ func (e entry) compare(f entry) int {
 // newProduct prepares the search for a string on which all literals hold. What has
 // no exact machine is left out.
 func newProduct(all []Lit, o Options, blamed []bool) *product {
-	p := &product{cap: o.states(), meter: meter{o.states() * wordsPerState}, table: newTable(256)}
+	p := &product{cap: o.states(), stop: o.Stop, meter: meter{o.states() * wordsPerState}, table: newTable(256)}
 	for i, l := range all {
 		m, exact := l.Cond.get().machine()
 		if !exact {
@@ -130,6 +131,9 @@ func (p *product) spell(letters []letter) {
 	}
 }
 
+// stopEvery is how many states lie between two looks at Options.Stop.
+const stopEvery = 64
+
 // search walks the product, the best string first.
 func (p *product) search() (string, Result) {
 	for k := range p.parts {
@@ -143,7 +147,10 @@ func (p *product) search() (string, Result) {
 		}
 	}
 	p.reach(node{from: -1})
-	for len(p.queue) > 0 {
+	for step := 0; len(p.queue) > 0; step++ {
+		if p.stop != nil && step%stopEvery == 0 && p.stop() {
+			return "", Unknown
+		}
 		e := p.pop()
 		if p.nodes[e.node].done {
 			continue

@@ -215,7 +215,7 @@ func (s *Solver) shrinkCore() {
 		}
 		needed[core[i]] = true // unless it goes now
 		s.assumptions = append(append(s.assumptions[:0], core[:i]...), core[i+1:]...)
-		if s.solve(Budget{coreConflicts, corePropagations}) == Unsat {
+		if s.solve(Budget{Conflicts: coreConflicts, Propagations: corePropagations}) == Unsat {
 			core = append(core[:0], s.core...)
 		}
 	}

@@ -35,6 +35,8 @@ func (s Status) String() string {
 type Budget struct {
 	Conflicts    int64 // dead ends met
 	Propagations int64 // literals assigned and followed up
+	// Stop is asked now and then whether to give up all the same. Nil never does.
+	Stop func() bool
 }
 
 // Stats counts a solver's work since New or Reset.

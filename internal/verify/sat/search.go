@@ -84,10 +84,16 @@ scan:
 	return conflict
 }
 
+// stopEvery is how many decisions and conflicts lie between two looks at Budget.Stop.
+const stopEvery = 128
+
 // search runs until an answer is found or the budget is spent.
 func (s *Solver) search(b Budget) Status {
 	conflicts, propagations := s.stats.Conflicts+b.Conflicts, s.stats.Propagations+b.Propagations
-	for !s.unsat {
+	for step := 1; !s.unsat; step++ {
+		if b.Stop != nil && step%stopEvery == 0 && b.Stop() {
+			return Unknown
+		}
 		if c := s.propagate(); c != none {
 			s.stats.Conflicts++
 			if len(s.limits) == 0 {

@@ -9,7 +9,7 @@ rule "actions" {
     suspend("1 hour", sorce),
     suspend("0s", source),
     throttle("fast", "1h", site),
-    throttle("1/1m", "1h", customer),
+    throttle("1/1m", "1h", domain),
     throttle(),
     connections(0, "1h", source),
     connections(),
