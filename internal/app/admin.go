@@ -179,6 +179,7 @@ func (a *App) adminMux() *http.ServeMux {
 	m.Handle("GET /incidents/{id}/advisory", endpoint(a.advisory))
 	m.Handle("POST /incidents/{id}/{action}", endpoint(a.incidentAct))
 	m.Handle("POST /judge", endpoint(a.judge))
+	m.Handle("POST /watches/{name}", endpoint(a.manifest))
 	a.suppressMux(m)
 	a.shapingMux(m)
 	return m

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -144,4 +145,28 @@ webhook "desk" {
 
 func short(r *ledger.Reported) string {
 	return r.Verdict + " " + r.Grade + " " + r.Customer + " " + r.Path.Listener
+}
+
+// TestManifestIsHandedIn: a customer's own record becomes rows, once however often it
+// comes, and a complaint is judged by it.
+func TestManifestIsHandedIn(t *testing.T) {
+	w := newWorld(t, "watch \"shop\" {\n  format   = \"manifest\"\n  customer = field(\"customer\")\n}\n")
+	line := map[string]string{"time": "2026-11-30T12:00:00Z", "recipient": "ann@aol.com", "message_id": "<m9@shop>", "customer": "acme", "source": "127.21.0.1"}
+	var done app.ManifestDone
+	for range 2 {
+		if err := w.client.Post(w.ctx(), "/watches/shop", line, &done); err != nil || done.Rows != 2 || done.Unreadable != 0 {
+			t.Fatalf("%v %+v", err, done)
+		}
+	}
+	if err := w.client.Post(w.ctx(), "/watches/other", line, &done); err == nil {
+		t.Error("a watch that there is not takes it")
+	}
+	var v struct{ Verdict, Customer, Grade string }
+	if err := w.client.Post(w.ctx(), "/judge", app.JudgeRequest{Raw: complaintAbout("m9@shop", "none", "ann@aol.com", "127.21.0.1")}, &v); err != nil || v.Verdict != "sent" || v.Customer != "acme" || v.Grade != "B" {
+		t.Errorf("%v %+v", err, v)
+	}
+	var traced []app.Traced
+	if err := w.client.Get(w.ctx(), "/trace", url.Values{"message-id": {"m9@shop"}}, &traced); err != nil || len(traced) != 1 || len(traced[0].Events) != 2 {
+		t.Errorf("%v, %d messages", err, len(traced))
+	}
 }
