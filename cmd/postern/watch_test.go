@@ -216,3 +216,11 @@ func TestReportExport(t *testing.T) {
 		t.Errorf("exit status %d", code)
 	}
 }
+
+// TestWatchExample: the example is closed, and nothing is said of it.
+func TestWatchExample(t *testing.T) {
+	out, errs, code := run(t, "check", "-q", "../../examples/watch/postern.hcl")
+	if code != 0 || !strings.Contains(out, "no findings") || errs != "" {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+}

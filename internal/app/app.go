@@ -55,11 +55,11 @@ type Options struct {
 	Stores ledger.FS                            // of the ledger's index and the suppression list; the disk where nil
 	Random io.Reader
 	By     string // who started it, for the ledger
-	NoMail bool   // opens no listener: logs are watched and reports read
 	// Budget is how long a reload may take to read and prove a policy; 0 sets no limit.
 	// Late tells when the start has taken too long; nil is never.
 	Budget time.Duration
 	Late   func() bool
+	NoMail bool // opens no listener: logs are watched and reports read
 	// Elsewhere sends every outgoing connection to another address, for rehearsals on
 	// loopback; nil sends mail where it belongs.
 	Elsewhere func(netip.AddrPort) netip.AddrPort

@@ -63,7 +63,7 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	if g.shaping, err = shaping.Compile(cfg.Shaping); err != nil {
 		return nil, err
 	}
-	o := report.Options{Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring }, Since: a.since, Now: a.o.Now, Watched: a.ledger}
+	o := report.Options{Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring }, Since: a.since, Watched: a.ledger, Now: a.o.Now}
 	JudgeOptions(cfg, &o)
 	if len(cfg.Watches) > 0 {
 		o.Complete = func() time.Time { return a.watches.complete() }
@@ -77,15 +77,18 @@ func JudgeOptions(cfg *config.Config, o *report.Options) {
 	for _, p := range cfg.Providers {
 		o.Providers = append(o.Providers, report.Provider(p))
 	}
-	o.Hostname, o.Sources, o.Hosts = cfg.Node.Hostname, ownSources(cfg), watchedHosts(cfg)
-	topology := cfg.Topology()
-	o.Sink = func(recipient string) bool {
+	o.Hostname, o.Sources, o.Hosts, o.Sink = cfg.Node.Hostname, ownSources(cfg), watchedHosts(cfg), declaredSink(cfg.Topology())
+}
+
+// declaredSink reports recipients to whom a stranger's mail may go.
+func declaredSink(t *policy.Topology) func(recipient string) bool {
+	return func(recipient string) bool {
 		p, err := smtp.ParseMailbox(recipient)
 		if err != nil {
 			return false
 		}
 		n, err := policy.Normalise(p)
-		return err == nil && topology.DeclaredSink(n)
+		return err == nil && t.DeclaredSink(n)
 	}
 }
 

@@ -179,7 +179,7 @@ func (in *intake) read(ctx context.Context, id smtp.ID) error {
 		if states[i].State != spool.Held || states[i].Reason != spool.ReasonConsume {
 			continue
 		}
-		v, err := g.judge.Judge(ctx, report.Input{Raw: raw, Auth: auth, Peer: peer, To: m.Recipients[i].To, Received: m.Accepted, Provider: provider})
+		v, err := g.judge.Judge(ctx, report.Input{Raw: raw, Auth: auth, Peer: peer, To: m.Recipients[i].To, Provider: provider, Received: m.Accepted})
 		if err != nil {
 			return err
 		}
