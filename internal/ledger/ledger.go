@@ -70,6 +70,8 @@ const (
 	keyAdmin    = 'A' // suffix -> event
 	keyShaping  = 'S' // suffix -> ShapingChanged
 	keyInForce  = 'F' // end of a shaping action, action -> ShapingChanged that began it
+	keyQueue    = 'q' // hash of a watch and a queue id of its server, id
+	keyWatch    = 'w' // hash of a watch, then 'f' and a file, or 'o' and a message under way (watched.go)
 	keyBad      = 'b' // suffix -> octets that are no event
 	keyMeta     = 'x'
 )
