@@ -15,10 +15,15 @@ const module = "postern.dev/postern/"
 const lattice = `
 internal/ahocorasick:
 internal/smtp:
-internal/message: internal/smtp
+internal/message/xarf:
+internal/message: internal/smtp internal/ahocorasick internal/message/xarf
+internal/message/unpack: internal/message
+internal/message/dmarc: internal/message/unpack
+internal/message/tlsrpt: internal/message/unpack
 internal/stamp: internal/smtp
 internal/policy: internal/smtp internal/ahocorasick
 internal/bounce: internal/ahocorasick
+internal/history:
 internal/policy/policytest: internal/policy
 internal/mailauth: internal/smtp internal/message
 internal/verify/sat:
@@ -29,6 +34,7 @@ internal/spool/faultfs: internal/spool
 internal/ledger: internal/smtp internal/policy
 internal/suppress: internal/smtp internal/policy
 internal/journal: internal/smtp internal/bounce internal/ledger
+internal/watch: internal/history internal/smtp internal/ledger
 internal/dkim:
 internal/config: internal/dkim internal/smtp internal/policy internal/verify internal/shaping internal/bounce
 internal/proof: internal/smtp internal/policy internal/verify internal/config
@@ -37,6 +43,7 @@ internal/shaping: internal/smtp internal/ahocorasick
 internal/queue: internal/smtp internal/policy internal/message internal/stamp internal/spool internal/ledger internal/egress internal/shaping
 internal/report: internal/smtp internal/message internal/stamp internal/ledger internal/mailauth
 internal/incident: internal/smtp internal/ledger internal/report
+internal/inbox: internal/smtp internal/message
 internal/gateway: internal/dkim internal/smtp internal/message internal/stamp internal/policy internal/spool internal/ledger
 internal/lab: internal/smtp internal/message
 internal/app: *
@@ -46,15 +53,16 @@ cmd/postern: *
 `
 
 // pure packages take readers and values: no files, sockets, clock, log or process.
-var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/smtp", "internal/message", "internal/stamp", "internal/policy", "internal/dkim",
+var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/history", "internal/smtp", "internal/message", "internal/message/xarf", "internal/message/unpack", "internal/message/dmarc", "internal/message/tlsrpt", "internal/stamp", "internal/policy", "internal/dkim",
 	"internal/verify", "internal/verify/sat", "internal/verify/lang"}
 
 // dirty is what a pure package may not import itself. smtp is given connections and
 // a logger, so net and log/slog are barred to the others only.
 var dirty = []string{"os", "os/exec", "syscall", "log", "net/http"}
 
-// sockets may be opened here only.
-var sockets = []string{"internal/gateway", "internal/egress", "internal/lab", "internal/app", "internal/replay", "internal/demo", "cmd/postern"}
+// sockets may be opened here only. internal/inbox dials the mail servers whose mailboxes
+// it reads (record 9).
+var sockets = []string{"internal/gateway", "internal/egress", "internal/inbox", "internal/lab", "internal/app", "internal/replay", "internal/demo", "cmd/postern"}
 
 // databases may be opened here only: the ledger's, and the suppression list (record 8).
 var databases = []string{"internal/ledger", "internal/suppress"}

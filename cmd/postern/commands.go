@@ -43,6 +43,8 @@ func commands() []command {
 			"postern impact INC-2026-0001 postern.hcl", runImpact},
 		{"incident", "ls|show|contain|release|repaired|close|advisory [FLAGS] [INCIDENT] FILE|DIR", "see what opened, hold it, release it, write it up",
 			incidentHelp, "postern incident ls postern.hcl\npostern incident contain -note 'hold it first' INC-2026-0001 postern.hcl\npostern incident advisory INC-2026-0001 postern.hcl > advisory.md", runIncident},
+		{"watch", "[FLAGS] FILE|DIR | -once FILE...", "follow other servers' logs, or sum up their history",
+			watchHelp, "postern watch /etc/postern/postern.hcl\npostern watch -once /var/log/mail.log* complaints/\npostern watch -once -json -customer vmta acct-*.csv fbl.mbox", runWatch},
 		{"report", "[-json] [-config FILE|DIR] FILE...", "judge saved complaints and bounces",
 			"Reads saved mail and says of each whether it is about mail that somebody of ours sent.\nWith -config it asks that running node's ledger; without, it tells what the report\nsays and no more. Nothing is recorded and no incident opens. Exit status: 1 one was\nleaked or bypassed, 2 a file cannot be read.",
 			"postern report -json -config postern.hcl complaint.eml", runReport},

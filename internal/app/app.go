@@ -59,6 +59,7 @@ type Options struct {
 	// Late tells when the start has taken too long; nil is never.
 	Budget time.Duration
 	Late   func() bool
+	NoMail bool // opens no listener: logs are watched and reports read
 	// Elsewhere sends every outgoing connection to another address, for rehearsals on
 	// loopback; nil sends mail where it belongs.
 	Elsewhere func(netip.AddrPort) netip.AddrPort
@@ -88,6 +89,8 @@ type App struct {
 	gateway     *gateway.Gateway
 	intake      *intake
 	suppression *suppression
+	watches     *watches
+	inboxes     *inboxes
 	metrics     *metrics
 
 	reload  sync.Mutex
@@ -171,10 +174,11 @@ func (a *App) wire(ctx context.Context) error {
 		return err
 	}
 	a.wireMail(cfg, acts)
+	a.watches, a.inboxes = newWatches(a), newInboxes(a)
 	if err := a.missedTrips(ctx); err != nil {
 		return err
 	}
-	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals))
+	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals), newWatchMetrics(a.watches))
 	a.metrics.stores(a)
 	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
@@ -350,22 +354,33 @@ func (a *App) onGuard(g ledger.GuardTripped) {
 
 // Start begins to serve.
 func (a *App) Start(ctx context.Context) error {
-	if err := a.start(); err != nil {
+	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.Stop(ctx))
 	}
 	return nil
 }
 
-func (a *App) start() error {
+func (a *App) start(ctx context.Context) error {
 	a.intake.start()
 	a.push("report intake", func(context.Context) error { a.intake.stop(); return nil })
 	a.queue.Start()
 	a.push("queue", func(ctx context.Context) error { a.queue.Stop(ctx); return nil })
+	a.push("watches", func(context.Context) error { a.watches.stop(func(string) bool { return true }); return nil })
+	if err := a.watches.apply(ctx, a.now().cfg.Watches); err != nil {
+		return err
+	}
+	a.push("intakes", func(context.Context) error { a.inboxes.stop(); return nil })
+	if err := a.inboxes.apply(a.now().cfg.Intakes); err != nil {
+		return err
+	}
 	if err := a.serveAdmin(); err != nil {
 		return err
 	}
 	cfg := a.now().cfg
 	for i := range cfg.Listeners {
+		if a.o.NoMail {
+			break
+		}
 		if err := a.listen(&cfg.Listeners[i]); err != nil {
 			return err
 		}
@@ -480,6 +495,12 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	a.current.Store(g)
 	a.shaping.Load(g.shaping)
 	a.queue.Reconsider()
+	if err := a.watches.apply(ctx, cfg.Watches); err != nil {
+		a.log.Error("watch does not follow", "err", err)
+	}
+	if err := a.inboxes.apply(cfg.Intakes); err != nil {
+		a.log.Error("intake does not follow", "err", err)
+	}
 	a.suppression.list.KeepHashesOnly(cfg.Suppression.Hashed)
 	a.logProof(cfg, proved)
 	a.log.Info("policy loaded", "policy", cfg.Version, "filters", len(cfg.Program.Filters), "by", req.By, "reason", req.Reason)

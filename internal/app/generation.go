@@ -16,6 +16,7 @@ import (
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
 	"postern.dev/postern/internal/stamp"
+	"postern.dev/postern/internal/watch"
 )
 
 // generation is everything that one configuration decides. It is built as a whole
@@ -29,6 +30,7 @@ type generation struct {
 	judge   *report.Judge
 	shaping *shaping.Program
 	certs   map[string]*tls.Certificate // by listener
+	watched map[string]*watch.Rows
 }
 
 // build makes a generation. Whatever can fail has failed before or fails here,
@@ -46,7 +48,10 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	if err != nil {
 		return nil, err
 	}
-	g := &generation{cfg: cfg, proof: proved, ring: ring, certs: certs}
+	g := &generation{cfg: cfg, proof: proved, ring: ring, certs: certs, watched: map[string]*watch.Rows{}}
+	for i := range cfg.Watches {
+		g.watched[cfg.Watches[i].Name] = WatchRows(cfg, &cfg.Watches[i])
+	}
 	g.gateway = &gateway.Generation{
 		Version: cfg.Version, Hostname: cfg.Node.Hostname, Program: cfg.Program, Signing: signing,
 		CustomerOf:     func(user string) string { return cfg.Users[user].Customer },
@@ -57,24 +62,30 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	if g.shaping, err = shaping.Compile(cfg.Shaping); err != nil {
 		return nil, err
 	}
-	var providers []report.Provider
-	for _, p := range cfg.Providers {
-		providers = append(providers, report.Provider(p))
-	}
-	topology := cfg.Topology()
-	g.judge = report.New(report.Options{
-		Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring },
-		Hostname: cfg.Node.Hostname, Sources: ownSources(cfg), Providers: providers, Since: a.since, Now: a.o.Now,
-		Sink: func(recipient string) bool {
-			p, err := smtp.ParseMailbox(recipient)
-			if err != nil {
-				return false
-			}
-			n, err := policy.Normalise(p)
-			return err == nil && topology.DeclaredSink(n)
-		},
-	})
+	o := report.Options{Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring }, Since: a.since, Watched: a.ledger, Now: a.o.Now}
+	JudgeOptions(cfg, &o)
+	g.judge = report.New(o)
 	return g, nil
+}
+
+// JudgeOptions sets what a judge takes from a configuration.
+func JudgeOptions(cfg *config.Config, o *report.Options) {
+	for _, p := range cfg.Providers {
+		o.Providers = append(o.Providers, report.Provider(p))
+	}
+	o.Hostname, o.Sources, o.Hosts, o.Sink = cfg.Node.Hostname, ownSources(cfg), watchedHosts(cfg), declaredSink(cfg.Topology())
+}
+
+// declaredSink reports recipients to whom a stranger's mail may go.
+func declaredSink(t *policy.Topology) func(recipient string) bool {
+	return func(recipient string) bool {
+		p, err := smtp.ParseMailbox(recipient)
+		if err != nil {
+			return false
+		}
+		n, err := policy.Normalise(p)
+		return err == nil && t.DeclaredSink(n)
+	}
 }
 
 // ownSources reports the addresses of the pools: mail from them is ours.
@@ -86,6 +97,17 @@ func ownSources(cfg *config.Config) func(netip.Addr) bool {
 		}
 	}
 	return func(a netip.Addr) bool { return own[a.Unmap()] }
+}
+
+// watchedHosts names the watches by how their servers call themselves.
+func watchedHosts(cfg *config.Config) map[string]string {
+	out := map[string]string{}
+	for i := range cfg.Watches {
+		if h := cfg.Watches[i].Hostname; h != "" {
+			out[h] = cfg.Watches[i].Name
+		}
+	}
+	return out
 }
 
 func routing(cfg *config.Config) *queue.Routing {

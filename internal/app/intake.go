@@ -165,11 +165,11 @@ func (in *intake) read(ctx context.Context, id smtp.ID) error {
 	}
 	peer, _ := netip.ParseAddr(m.Peer)
 	row, err := a.ledger.Accepted(ctx, id)
-	helo := ""
-	if err == nil {
-		helo = row.Helo
-	}
+	helo, provider := "", ""
 	g := a.now()
+	if err == nil {
+		helo, provider = row.Helo, g.vouched(row.Listener)
+	}
 	auth := mailauth.Check(ctx, a.resolver, mailauth.Message{Peer: peer, Helo: helo, From: m.From, Raw: raw, Rest: body})
 	states, err := a.spool.State(id)
 	if err != nil {
@@ -179,7 +179,7 @@ func (in *intake) read(ctx context.Context, id smtp.ID) error {
 		if states[i].State != spool.Held || states[i].Reason != spool.ReasonConsume {
 			continue
 		}
-		v, err := g.judge.Judge(ctx, report.Input{Raw: raw, Auth: auth, Peer: peer, To: m.Recipients[i].To, Received: m.Accepted})
+		v, err := g.judge.Judge(ctx, report.Input{Raw: raw, Auth: auth, Peer: peer, To: m.Recipients[i].To, Provider: provider, Received: m.Accepted})
 		if err != nil {
 			return err
 		}

@@ -113,7 +113,7 @@ func (l *loader) listeners() {
 	for _, hb := range l.pending {
 		l.listener(hb, base, taken)
 	}
-	if len(l.pending) == 0 && !l.diags.HasErrors() {
+	if len(l.pending)+len(l.cfg.Watches) == 0 && !l.diags.HasErrors() {
 		l.add(l.beginning(), "no listener: nothing could come in", `listener "internet" { address = "0.0.0.0:25" from = "strangers" } (one attribute a line)`)
 	}
 }

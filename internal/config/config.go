@@ -25,6 +25,9 @@ type Config struct {
 	Shaping     *shaping.Rules // the shipped ones and the file's, merged
 	Users       map[string]User
 	LogFiles    []LogFile
+	Watches     []Watch
+	Intakes     []Intake
+	Webhooks    []Webhook
 	Signing     Signing
 	TLSPolicies []TLSPolicy
 	Version     string            // first 12 hexadecimal digits of the SHA-256 over all files

@@ -59,6 +59,7 @@ type loader struct {
 	single   map[string]hcl.Range // attributes and blocks that may stand once over all files
 	poolRefs []item
 	dkimRefs []item // keys that customers, pools and the node name
+	vouched  []item // providers that intakes name
 	waived   []item // names of the filters that waivers are for
 	defaults *block
 	pending  []*hclsyntax.Block // listeners, read when the default limits are known
@@ -85,6 +86,7 @@ func Load(path string, o Options) (*Config, Diagnostics) {
 	if !l.ended {
 		l.listeners()
 		l.shapingComplete()
+		l.intakesComplete()
 		l.complete()
 	}
 	if !l.ended {
@@ -179,7 +181,7 @@ func topAttributes() []string {
 
 func topBlocks() []string {
 	return []string{"node", "listener", "limits", "retry", "customer", "inside", "provider", "pool", "filter", "assert", "waive", "log_file", "dkim", "tls_policy",
-		"shaping", "destination", "rule", "warmup"}
+		"shaping", "destination", "rule", "warmup", "watch", "intake", "webhook"}
 }
 
 // top reads what stands outside of all blocks.
@@ -225,7 +227,7 @@ func (l *loader) once(name string, where hcl.Range) bool {
 
 func (l *loader) block(hb *hclsyntax.Block) {
 	labelled := map[string]bool{"listener": true, "customer": true, "inside": true, "provider": true, "pool": true, "filter": true, "assert": true, "waive": true, "log_file": true, "dkim": true, "tls_policy": true,
-		"destination": true, "rule": true, "warmup": true}
+		"destination": true, "rule": true, "warmup": true, "watch": true, "intake": true, "webhook": true}
 	if !has(topBlocks(), hb.Type) {
 		return
 	}
@@ -272,6 +274,12 @@ func (l *loader) block(hb *hclsyntax.Block) {
 		l.tlsPolicy(hb)
 	case "log_file":
 		l.logFile(hb)
+	case "watch":
+		l.watch(hb)
+	case "intake":
+		l.intake(hb)
+	case "webhook":
+		l.webhook(hb)
 	default:
 		l.shapingBlock(hb)
 	}
@@ -331,7 +339,7 @@ func (l *loader) include(b *block, dir string) {
 func Names() []string {
 	var all []string
 	for _, list := range [][]string{topAttributes(), nodeAttributes(), limitAttributes(), egressAttributes(), filterAttributes(), waiverAttributes(),
-		shapingAttributes(), destinationAttributes(), shapeLimitAttributes(), ruleAttributes(), warmupAttributes(), logFileAttributes(), dkimAttributes(), tlsPolicyAttributes(),
+		shapingAttributes(), destinationAttributes(), shapeLimitAttributes(), ruleAttributes(), warmupAttributes(), logFileAttributes(), watchAttributes(), intakeAttributes(), webhookAttributes(), dkimAttributes(), tlsPolicyAttributes(),
 		{"address", "addresses", "from", "auth", "proxy_from", "networks", "senders", "users", "pool", "domains", "resends", "sources", "always",
 			"first", "factor", "max", "jitter", "expire", "delay_notice"}} {
 		all = append(all, list...)

@@ -39,7 +39,7 @@ const minBacklog = 128 << 20
 // LogEvents are the kinds of event that a jsonl file can be limited to. They are the
 // ledger's names; internal/app has a test that holds them against it.
 func LogEvents() []string {
-	return []string{"accepted", "refused", "attempted", "handed-off", "bounced", "held", "released", "dropped", "reported", "guard-tripped", "incident", "policy-loaded", "admin", "shaping"}
+	return []string{"accepted", "refused", "attempted", "handed-off", "bounced", "held", "released", "dropped", "reported", "guard-tripped", "incident", "policy-loaded", "admin", "shaping", "watched"}
 }
 
 // LogRecords are the accounting records that a pmta-csv file can be limited to.

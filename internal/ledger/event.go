@@ -33,6 +33,7 @@ const (
 	KindPolicyLoaded
 	KindAdmin
 	KindShaping
+	KindWatched
 )
 
 // Path is the way that mail takes through the gateway: what an incident is about,
@@ -66,6 +67,8 @@ type (
 		Decisions []Decided      `json:"decisions"`
 		Campaign  string         `json:"campaign,omitzero"` // as the header says that the configuration names
 		Priority  string         `json:"priority,omitzero"` // high, bulk; "" is normal
+		Watch     string         `json:"watch,omitzero"`    // of mail that another server sent: the watch that read its log
+		Queue     string         `json:"queue,omitzero"`    // that server's own id of it
 	}
 	// Decided is the decision for one recipient of an Accepted message, by index.
 	Decided struct {

@@ -69,6 +69,8 @@ const (
 	keyAdmin    = 'A' // suffix -> event
 	keyShaping  = 'S' // suffix -> ShapingChanged
 	keyInForce  = 'F' // end of a shaping action, action -> ShapingChanged that began it
+	keyQueue    = 'q' // hash of a watch and a queue id of its server, id
+	keyWatch    = 'w' // hash of a watch, then 'f' and a file, or 'o' and a message under way (watched.go)
 	keyBad      = 'b' // suffix -> octets that are no event
 	keyMeta     = 'x'
 )
@@ -321,6 +323,9 @@ func (l *Ledger) index(b *pebble.Batch, ev []byte) error {
 			return err
 		}
 	}
+	if w, ok := e.(*Watched); ok {
+		return w.index(b, ev)
+	}
 	for _, kv := range entries(e, ev) {
 		if err := b.Set(kv[0], kv[1], nil); err != nil {
 			return err
@@ -339,6 +344,9 @@ func entries(e Event, ev []byte) [][2][]byte {
 		put(key(keyEvent, e.ID[:]), ev)
 		if e.MessageID != "" {
 			put(key(keyMID, hash8(e.MessageID), e.ID[:]), nil)
+		}
+		if e.Queue != "" {
+			put(key(keyQueue, hash8(e.Watch+"\x00"+e.Queue), e.ID[:]), nil)
 		}
 		for _, d := range e.DKIM {
 			put(key(keyDKIM, u64(d), e.ID[:]), nil)

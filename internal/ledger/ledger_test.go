@@ -37,7 +37,7 @@ func openOn(t testing.TB, fs vfs.FS) *ledger.Ledger {
 
 func accepted(n int, origin string) *ledger.Accepted {
 	return &ledger.Accepted{Time: epoch.Add(time.Duration(n) * time.Second), ID: id(n), Listener: "internet", Peer: netip.MustParseAddrPort("198.51.100.7:4000"), Helo: "h", TLS: "TLS1.3 x",
-		AuthUser: "u", Origin: origin, Customer: "acme", Sender: "a@b.example", MessageID: fmt.Sprintf("m%d@x", n%50), Subject: 7, DKIM: []uint64{uint64(n % 40), 99}, Size: 1234, Policy: "p1", Parent: id(9999), Campaign: "spring", Priority: "bulk",
+		AuthUser: "u", Origin: origin, Customer: "acme", Sender: "a@b.example", MessageID: fmt.Sprintf("m%d@x", n%50), Subject: 7, DKIM: []uint64{uint64(n % 40), 99}, Size: 1234, Policy: "p1", Parent: id(9999), Campaign: "spring", Priority: "bulk", Watch: "w", Queue: fmt.Sprintf("Q%d", n),
 		Decisions: []ledger.Decided{{Recipient: fmt.Sprintf("R%d@aol.com", n%30), Disposition: "deliver", Filter: "aol", Line: "f:1", Pool: "aol", Inside: "i", Logs: []string{"l"}, Tags: []string{"t", "u"}}}}
 }
 
@@ -67,6 +67,8 @@ func every() []ledger.Event {
 		&ledger.Admin{Time: epoch, By: "b", Action: "a", Object: "o", Note: "n"},
 		&ledger.ShapingChanged{Time: epoch, Action: "S1", State: "began", Does: "throttle", Rule: "r", Where: "f:1:1", By: "b", Scope: "source", Within: "site", Site: "s", Provider: "p", Domain: "d", MX: "m",
 			Pool: "q", Source: a, Customer: "c", Campaign: "k", From: epoch, Until: epoch, Rate: "60/1m", Connections: 2, Reply: "421 x", Count: 3, Note: "n"},
+		&ledger.Watched{Time: epoch, Watch: "w", File: "f", Device: 1, Inode: 2, Offset: 3, Print: 4, Printed: 5, Head: "h", Lines: 6, Rows: 7, Bad: 8,
+			Open: []ledger.WatchedOpen{{Queue: "q", State: []byte("{}")}}, Closed: []string{"r"}},
 	}
 }
 

@@ -5,7 +5,7 @@ import "time"
 // Kind names.
 func (k Kind) String() string {
 	names := [...]string{"unknown", "accepted", "refused", "attempted", "handed-off", "bounced", "held", "released",
-		"dropped", "reported", "guard-tripped", "incident", "policy-loaded", "admin", "shaping"}
+		"dropped", "reported", "guard-tripped", "incident", "policy-loaded", "admin", "shaping", "watched"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -42,6 +42,8 @@ func newEvent(k Kind) walker {
 		return &Admin{}
 	case KindShaping:
 		return &ShapingChanged{}
+	case KindWatched:
+		return &Watched{}
 	}
 	return nil
 }
@@ -161,6 +163,8 @@ func (e *Accepted) walk(c *codec) {
 	})
 	c.str(18, &e.Campaign)
 	c.str(19, &e.Priority)
+	c.str(24, &e.Watch)
+	c.str(25, &e.Queue)
 }
 
 func (e *Refused) walk(c *codec) {

@@ -273,12 +273,14 @@ func (c *trial) among(ctx context.Context, ids []smtp.ID, name, value string) (b
 			return false, nil
 		}
 	}
-	row := rows[len(rows)-1]
+	row, exact := c.whose(rows)
 	if fits, err := c.fits(ctx, row); err != nil || !fits {
 		return false, err
 	}
 	c.key(name, value, true)
-	return true, c.conclude(ctx, row, GradeB)
+	err := c.conclude(ctx, row, GradeB)
+	c.v.Named = c.v.Named && exact
+	return true, err
 }
 
 // fits reports whether a row can explain mail that the reporter saw come from an

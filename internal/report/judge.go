@@ -56,7 +56,11 @@ type Options struct {
 	Shared    func(netip.Addr) bool       // reports those that others send from too; none where nil
 	Sink      func(recipient string) bool // reports recipients to whom a stranger's mail may go (policy.Topology.DeclaredSink); none where nil
 	Providers []Provider
-	Profiles  []Profile     // the shipped ones where nil
+	Profiles  []Profile // the shipped ones where nil
+	// Of mail that other servers sent, whose logs fill the ledger: which watch belongs to a
+	// host of that name, and its rows by queue id. Nil where nothing is watched.
+	Hosts     map[string]string
+	Watched   Watched
 	Since     time.Time     // the ledger covers hand-offs from here on
 	Skew      time.Duration // of clocks; 15 minutes where zero
 	Forwarded time.Duration // how long after a hand-off mail may arrive by way of others; 5 days where zero
@@ -113,6 +117,8 @@ type Input struct {
 	Auth mailauth.Results // the zero Results where it was not checked
 	Peer netip.Addr       // that delivered it; the zero Addr for a file
 	To   smtp.Path        // envelope recipient: a bounce's names its stamp
+	// Provider is for whom the way vouches by which the report came in, "" for nobody.
+	Provider string
 	// Received is when it came in. A report without it is judged for good at once.
 	Received time.Time
 }
@@ -142,6 +148,13 @@ func (j *Judge) Judge(ctx context.Context, in Input) (*Verdict, error) {
 		v.Kind, v.Reason = Malformed, "the mail is not a complaint or bounce in any known shape"
 		return v, nil
 	}
+	if r.Format.Answer() {
+		v.Kind, v.Format, v.Reason = Malformed, string(r.Format), "an "+string(r.Format)+", which reports nothing"
+		if r.Format == message.FormatChallenge {
+			v.Reason = "a filter's challenge, which reports nothing"
+		}
+		return v, nil
+	}
 	c.read(r)
 	if seen, err := j.o.Seen.SeenReport(ctx, v.Identity); err != nil {
 		return nil, fmt.Errorf("judge report: %w", err)
@@ -153,7 +166,7 @@ func (j *Judge) Judge(ctx context.Context, in Input) (*Verdict, error) {
 		v.Kind, v.Reason = Malformed, why
 		return v, nil
 	}
-	for _, step := range []func(context.Context) (bool, error){c.byStamp, c.byTrace, c.byMessageID, c.bySignature, c.byHandOff} {
+	for _, step := range []func(context.Context) (bool, error){c.byStamp, c.byTrace, c.byQueue, c.byMessageID, c.bySignature, c.byHandOff} {
 		done, err := step(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("judge report: %w", err)
@@ -236,7 +249,7 @@ func (c *trial) about(row *ledger.Accepted) {
 // refusals takes what a bounce says of the recipient: the group that names it, or the
 // only one there is, since a host that forwards names another address.
 func (c *trial) refusals() {
-	if c.r.Format != message.FormatDSN {
+	if !c.r.Format.Bounce() {
 		return
 	}
 	for i := range c.r.Recipients {
@@ -252,7 +265,7 @@ func (c *trial) refusals() {
 // parent was.
 func (c *trial) conclude(ctx context.Context, row *ledger.Accepted, grade Grade) error {
 	c.about(row)
-	c.v.Grade = grade
+	c.v.Grade = watchedGrade(row, grade)
 	origin, err := c.provenance(ctx, row)
 	if err != nil {
 		return err
@@ -352,6 +365,9 @@ func (c *trial) parent(ctx context.Context, row *ledger.Accepted) (*ledger.Accep
 }
 
 func nameOf(row *ledger.Accepted) string {
+	if row.Watch != "" && row.Customer == "" && row.Origin == "customer" {
+		return "a customer of " + row.Watch
+	}
 	if row.Customer != "" {
 		return "customer " + row.Customer
 	}
@@ -385,7 +401,7 @@ func (c *trial) unknown() {
 		c.key("stamp", c.forged[:8]+"...", false)
 		c.v.Kind, c.v.Grade = Forged, GradeB
 		c.v.Reason = "it carries a stamp that we never minted"
-	case c.r.Format == message.FormatDSN && !c.v.SourceIP.IsValid() && c.in.Peer.IsValid():
+	case c.r.Format.Bounce() && !c.v.SourceIP.IsValid() && c.in.Peer.IsValid():
 		c.v.Kind = Foreign
 		c.v.Reason = "a bounce to no return path of ours, and nothing in it is: somebody has used our name as sender"
 	case c.v.SourceIP.IsValid() && !c.j.o.Sources(c.v.SourceIP):

