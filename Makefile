@@ -7,7 +7,7 @@ FUZZ    ?= 3s
 ROUNDS  ?= 12
 PAIRS   ?= 5
 
-.PHONY: all build demo test unit race both fuzz e2e lint tools needs generate soak bench micro clean install
+.PHONY: all build demo test unit race both fuzz oracle e2e lint tools needs generate soak bench micro clean install
 
 all: build
 
@@ -35,6 +35,10 @@ both:
 
 fuzz:
 	sh scripts/fuzz.sh $(FUZZ)
+
+# oracle holds the MIME reader against enmime, on the mail in POSTERN_CORPUS.
+oracle:
+	cd tools/oracle && $(GO) test -v ./...
 
 lint: tools
 	@test -z "$$(gofmt -l cmd internal)" || { gofmt -l cmd internal; echo 'lint: run gofmt -w on these'; exit 1; }

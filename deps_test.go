@@ -15,7 +15,11 @@ const module = "postern.dev/postern/"
 const lattice = `
 internal/ahocorasick:
 internal/smtp:
-internal/message: internal/smtp
+internal/message/xarf:
+internal/message: internal/smtp internal/ahocorasick internal/message/xarf
+internal/message/unpack: internal/message
+internal/message/dmarc: internal/message/unpack
+internal/message/tlsrpt: internal/message/unpack
 internal/stamp: internal/smtp
 internal/policy: internal/smtp internal/ahocorasick
 internal/bounce: internal/ahocorasick
@@ -50,7 +54,7 @@ cmd/postern: *
 `
 
 // pure packages take readers and values: no files, sockets, clock, log or process.
-var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/history", "internal/smtp", "internal/message", "internal/stamp", "internal/policy", "internal/dkim",
+var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/history", "internal/smtp", "internal/message", "internal/message/xarf", "internal/message/unpack", "internal/message/dmarc", "internal/message/tlsrpt", "internal/stamp", "internal/policy", "internal/dkim",
 	"internal/verify", "internal/verify/sat", "internal/verify/lang"}
 
 // dirty is what a pure package may not import itself. smtp is given connections and

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"postern.dev/postern/internal/config"
 	"postern.dev/postern/internal/gateway"
@@ -65,6 +66,9 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	}
 	o := report.Options{Rows: a.ledger, Index: a.ledger, Seen: a.ledger, Ring: func() *stamp.Ring { return ring }, Since: a.since, Watched: a.ledger, Now: a.o.Now}
 	JudgeOptions(cfg, &o)
+	if len(cfg.Watches) > 0 {
+		o.Complete = func() time.Time { return a.watches.complete() }
+	}
 	g.judge, g.sink = report.New(o), o.Sink
 	return g, nil
 }

@@ -40,6 +40,9 @@ func (a *App) warnings() []string {
 	} else if err := a.spool.Trouble(); err != nil {
 		out = append(out, "the disk fails: "+err.Error())
 	}
+	for _, s := range a.gateway.SharedAddresses() {
+		out = append(out, fmt.Sprintf("all strangers on listener %s come from %s: a NAT or a proxy without PROXY stands in front, and the proof of the policy takes for granted that none does", s.Listener, s.Address))
+	}
 	for _, err := range []error{a.ledger.Err(), a.suppression.list.Err()} {
 		if err != nil {
 			out = append(out, "no mail is taken: "+err.Error())

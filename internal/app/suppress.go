@@ -230,7 +230,10 @@ func (x *suppression) ofReport(v *report.Verdict, id smtp.ID) error {
 
 func (x *suppression) reported(v *report.Verdict) (e suppress.Entry, yes bool) {
 	now := x.app.o.Now()
-	if v.Format != string(message.FormatDSN) {
+	if message.Format(v.Format).Answer() {
+		return e, false
+	}
+	if !message.Format(v.Format).Bounce() {
 		switch v.FeedbackType {
 		case "", "abuse", "fraud", "other":
 			return suppress.Entry{Reason: suppress.Complaint, Detail: v.FeedbackType, Created: now}, true

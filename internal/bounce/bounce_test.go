@@ -75,6 +75,8 @@ func TestHardness(t *testing.T) {
 		{name: "frozen", code: 550, text: "550 Mailbox is frozen", category: bounce.InactiveMailbox, hard: true, suppress: true},
 		{name: "null MX, in our words", enhanced: "5.1.10", text: "example.com takes no mail (null MX, RFC 7505)", category: bounce.BadDomain, hard: true, suppress: true},
 		{name: "full", code: 552, enhanced: "5.2.2", text: "552 5.2.2 over quota", category: bounce.MailboxFull},
+		{name: "unrouteable, says the receiver", code: 550, text: "550 Unrouteable address", category: bounce.BadMailbox, hard: true, suppress: true},
+		{name: "unrouteable, says the host that reports", enhanced: "5.0.0", text: "Unrouteable address", category: bounce.BadDomain, hard: true, suppress: true},
 		{name: "nothing at all", category: bounce.Other},
 		{name: "an address that spells something", code: 550, text: "550 <spam.quota.virus@blacklist.example>... User unknown", category: bounce.BadMailbox, hard: true, suppress: true},
 		{name: "an address that is glued to the words", code: 550, text: "550 over.quota@example.com:user not exist", category: bounce.BadMailbox, hard: true, suppress: true},

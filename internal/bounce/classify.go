@@ -39,6 +39,7 @@ type circumstances struct {
 	class    byte   // '4', '5'
 	status   string // subject and detail of the status code, "" where they say nothing
 	provider string
+	bare     bool // without a reply code
 }
 
 // New makes the Classifier.
@@ -91,7 +92,7 @@ func (c *Classifier) Classify(code int, enhanced, text, provider string) Result 
 		status = worth(enhancedIn(text))
 	}
 	class := classOf(code, status, enhanced)
-	strong, weak := c.read(text, circumstances{class, status, provider})
+	strong, weak := c.read(text, circumstances{class, status, provider, code == 0})
 	switch {
 	case strong >= 0:
 		return result(c.rules[strong].is, class, true)
@@ -142,6 +143,9 @@ func (c *Classifier) read(text string, at circumstances) (strong, weak int32) {
 func (c *Classifier) holds(r int32, seen []bool, at circumstances) bool {
 	rule := &c.rules[r]
 	if (rule.class != 0 && rule.class != at.class) || (rule.from != "" && rule.from != at.provider) || (rule.code != "" && rule.code != at.status) {
+		return false
+	}
+	if rule.bare && !at.bare {
 		return false
 	}
 	for _, p := range c.needs[r] {

@@ -8,6 +8,7 @@ type rule struct {
 	class byte   // '4' or '5': of such replies only
 	from  string // of this provider only
 	code  string // of replies with this subject and detail only, "4.1"
+	bare  bool   // only where no receiver has replied: the words are those of the host that reports
 }
 
 // rules lists them, the ones that go before the others first. What is about the mail as
@@ -15,7 +16,7 @@ type rule struct {
 // recipient, since many a refusal for a bad name is worded around "recipient rejected".
 func rules() []rule {
 	var out []rule
-	for _, part := range [][]rule{ours(), sending(), senders(), messages(), recipients(), transport(), vague()} {
+	for _, part := range [][]rule{ours(), precise(), sending(), senders(), messages(), recipients(), transport(), vague()} {
 		out = append(out, part...)
 	}
 	return out
@@ -57,6 +58,10 @@ func ours() []rule {
 	return join(
 		all(Expired, "given up after", "message expired", "could not be delivered for & days", "queue expired"),
 		all(Suppressed, "suppression list", "on your suppression", "suppressed address", "recipient suppressed", "previously bounced", "is on the bounce list"),
+		all(BadDomain, "account or domain may not exist", "indicated no smtp service", "no mx found for domain", "all relevant mx records point to non existent"),
+		all(Policy, "permission to post", "groups google com support", "not a member of this mailing list", "not member article", "due to recipient preferences"),
+		all(MailboxFull, "number of messages in recipient", "exceeded the local limit"),
+		all(RemoteSystem, "insufficient permission", "local delivery failed"),
 		all(BadDomain, "takes no mail null mx", "null mx", "nullmx", "no such domain", "dns domain & does not exist"),
 		all(Routing, "host not found try again"),
 		all(BadDomain, "host or domain name not found"),
@@ -68,6 +73,32 @@ func ours() []rule {
 		all(InvalidSender, "sender address rejected", "sender verif", "verify sender", "verify the sender"),
 		all(BadMailbox, "user unknown", "addressee unknown", "no such user", "user does not exist", "user doesn t exist"),
 		[]rule{{is: BadMailbox, when: "recipient address rejected access denied", code: "4.1", class: '5'}},
+	)
+}
+
+// precise are phrases of several words that say more than the words in them, which other
+// rules would take otherwise.
+func precise() []rule {
+	return join(
+		all(Blocklisted, "bad sender ip", "invalid ip for sending", "sender ip address", "no access from mail server", "not currently accepting mail from your ip", "listed as abusive", "zombied spam ips", "spams from your ip",
+			"currently sending spam see", "you are sending spam", "smtp server of your isp", "go away$"),
+		all(Authentication, "mismatches client ip", "cannot resolve your address", "unverifyable sending ips", "unresolvable relay host", "confirm this mail server", "server requires confirmation", "authentication credentials", "authentication failure", "authentication turned on", "verification failure$"),
+		all(InvalidSender, "badsendermx", "sendernoa", "expired email address & backscatter", "backscatter protection", "emetteur invalide", "émetteur invalide", "fully qualified email address", "outgoing mail suspension", "not a registered gateway user", "unroutable sender", "unrouteable sender"),
+		all(MailboxFull, "exceeding receiving limits", "destinataire pleine", "mail file size exceeds & mail delivery", "mailbox would exceed", "space has been used up", "too much mail data", "too many messages on the server"),
+		all(RateLimited, "max emails per hour", "daily message quota", "maximum sending rate", "too many errors from your ip", "too many smtp sessions", "trop de connexions", "numerous attempts to deliver this message"),
+		all(Policy, "non member to a members only", "closed mailing list", "not subscribed to this group", "without solving a captcha", "message given low priority", "messages with multiple addresses", "blocked by the recipient"),
+		all(InactiveMailbox, "recipient suspend the service", "not an active address"),
+		all(Spam, "blacklisted url", "no spam please", "blocked by spamassassin", "unacceptable content", "bulk advertising", "banned content", "recurrent pattern detection", "mass mailer", "antispam checks"),
+		all(Relaying, "as a relay", "non local e mail address", "allowed to relay", "configured to relay"),
+		all(Routing, "duplicated message id", "loop back warning", "detected a loop condition", "dns records for the destination computer", "forwarding loop", "name server reply", "unable to resolve route"),
+		all(RemoteSystem, "interrupted system call", "encountered an error while being processed", "loop was found in the mail exchanger", "no mdb$", "system config error", "loop broken"),
+		all(BadDomain, "domain must exist", "name or service not known"),
+		all(Expired, "could not find a gateway for", "failed to deliver to domain & tries", "has not been collected after", "within the allowed queue period"),
+		all(NoAnswer, "server did not respond"),
+		all(Connection, "dropped by remote host"),
+		[]rule{{is: BadDomain, when: "unrouteable address", bare: true}, {is: BadDomain, when: "all host address lookups failed", bare: true}},
+		all(Content, "improperly formatted", "unnecessary base64"),
+		all(BadMailbox, "can t accept user", "mailbox not present", "in name directory", "no matches to nameserver query", "not a local address", "not email addresses", "badrcptto", "no one at this address", "missing home directory"),
 	)
 }
 
@@ -155,7 +186,7 @@ func unknown() []rule {
 			"user not found", "mailbox not found", "recipient not found", "account not found", "address not found", "not found by smtp address lookup", "recipnotfound", "recipientnotfound", "mailbox & not found", "user & not found", "recipient & not found", "address & not found", "email address was not found", "couldn t be found", "could not be found", "cannot be found", "wasn t found", "was not found",
 			"no mailbox", "no mail box", "no user", "no account by", "no account with", "no account", "no one with", "no valid recipient", "no valid rcpt", "no recipients", "invalid recipient", "invalid mailbox", "invalid user", "invalid address", "invalid email", "invalid account", "invalid or unknown", "invalid local", "recipient invalid", "address invalid", "address is invalid", "user invalid", "mailbox invalid", "mailbox is invalid", "recipient is invalid", "destinataire invalide", "adresse destinataire", "destinataire inconnu", "destinatario sconosciuto", "destinatario errato", "sconosciuto", "usuario desconocido", "usu\u00e1rio desconhecido", "destinatario desconocido", "unbekannt", "empf\u00e4nger unbekannt", "ung\u00fcltige", "ok\u00e4nd", "nie ma takiego", "inconnu",
 			"bad destination mailbox", "bad address", "bad recipient", "bad mailbox", "bad user", "wrong recipient", "wrong address", "illegal alias", "illegal user", "illegal recipient", "undeliverable address", "unrouteable address", "unroutable address", "not a valid mailbox", "not a valid user", "not a valid recipient", "not a valid email", "not a valid address", "not valid & recipient", "not a known user", "not a registered", "not a member of domain", "not a user", "not known", "not our customer", "not our user", "not listed in", "not on our system", "not registered", "not in our", "not unique", "not ok",
-			"not have an account", "doesn t have a & account", "doesn t have an account", "does not have a & account", "don t have an account", "does not have a mailbox", "doesn t like recipient", "does not like recipient", "has no mailbox", "have a mailbox here", "user doesn t have", "no longer on server", "no longer at this", "no longer available", "no longer valid", "no longer exist", "no longer with", "no longer employed", "has left", "has moved", "moved to", "user not local", "lookup in domain map failed", "lookup & failed & recipient", "recipient verification", "verification failed", "verification unavailable", "recipient cannot be verified", "cannot be verified", "callout & failed", "user path no exist", "recipient rejected", "rcpt is rejected", "user rejected", "mailbox name not allowed", "address error", "address does not", "that user is not", "this user is not", "local user only", "mail address is not", "removed", "was deleted", "has been deleted", "is deleted", "deleted"),
+			"not have an account", "doesn t have a & account", "doesn t have an account", "does not have a & account", "don t have an account", "does not have a mailbox", "doesn t like recipient", "does not like recipient", "has no mailbox", "have a mailbox here", "user doesn t have", "no longer on server", "no longer at this", "no longer available", "no longer valid", "no longer exist", "no longer with", "no longer employed", "has left", "has moved", "moved to", "user not local", "lookup in domain map failed", "lookup & failed & recipient", "recipient verification", "verification failed", "verification unavailable", "recipient cannot be verified", "cannot be verified", "callout & failed", "user path no exist", "recipient rejected", "rcpt is rejected", "user rejected", "mailbox name not allowed", "address error", "address does not", "that user is not", "this user is not", "local user only", "mail address is not", "removed", "was deleted", "has been deleted", "is deleted", "user deleted", "account deleted", "mailbox deleted", "address deleted", "deleted user", "deleted account", "deleted mailbox"),
 		by("microsoft", permanent(all(BadMailbox, "mailbox unavailable", "recipient address rejected & access denied"))),
 		by("google", permanent(all(BadMailbox, "email account that you tried to reach"))),
 		by("yahoo", permanent(all(InactiveMailbox, "mailbox for this address", "mailbox is currently unavailable", "delivery & not & disabled"))),
@@ -169,9 +200,10 @@ func transport() []rule {
 		all(Expired, "message expired", "queue expired", "delivery expired", "expired", "retry timeout", "delivery timeout", "in the queue too long", "in queue too long", "too long in the queue", "retry time not reached", "could not be delivered for more than", "delivery time expired", "cannot be delivered within", "message is too old", "not going to try again"),
 		all(Routing, "too many hops", "hop count", "maximum hop", "exceeded & hops", "too many received", "mail loop", "mail is looping", "looping", "loops back", "routing loop", "loop detected", "in a loop", "name service error", "name server", "nameserver", "dns error", "dns lookup", "dns query", "dns failure", "dns problem", "dns temp", "temporary dns", "servfail", "lookup failure", "temporary lookup", "mx lookup", "mx record", "mx pref", "no route", "unroutable", "unrouteable", "unable to route", "cannot route", "routing", "next hop"),
 		all(Connection, "connection reset", "connection dropped", "connection closed", "connection lost", "lost connection", "connection died", "connection broken", "broken pipe", "closed connection", "closed the connection", "timeout closing", "timeout exceeded", "timeout waiting", "read timeout", "eof$", "unexpected end", "remote host closed", "remote server closed", "ended early", "lost input", "premature"),
-		all(NoAnswer, "connection timed out", "operation timed out", "timed out", "i o timeout", "connection refused", "connection attempt", "no answer", "not responding", "no response", "unreachable", "did not accept our", "could not connect", "couldn t connect", "cannot connect", "unable to connect", "can t connect", "wasn t able to establish", "no host", "no route to host", "failed to connect", "didn t respond", "host is down", "timeout"),
+		all(NoAnswer, "connection timed out", "operation timed out", "timed out", "i o timeout", "connection refused", "connection attempt", "no answer", "host not reachable", "network error", "not responding", "no response", "unreachable", "did not accept our", "could not connect", "couldn t connect", "cannot connect", "unable to connect", "can t connect", "wasn t able to establish", "no host", "no route to host", "failed to connect", "didn t respond", "host is down", "timeout"),
 		all(Protocol, "syntax error", "bad sequence", "out of sequence", "protocol violation", "protocol error", "protocol & violation", "command unrecognized", "command not", "unrecognized command", "unrecognised command", "unknown command", "invalid command", "command parameter", "parameter not implemented", "parameters not", "unsupported", "not implemented", "helo$", "ehlo$", "pipelining", "before greeting", "talks too soon", "synchronization", "too many bad commands", "too many errors", "need rcpt", "need mail", "need recipient", "argument is", "arguments", "nested mail", "improper use", "smtputf8", "8bitmime", "line length"),
-		all(RemoteSystem, "no space left", "insufficient system", "system storage", "system resources", "insufficient resource", "out of memory", "disk full", "local error", "local problem", "local configuration", "configuration error", "misconfigur", "internal error", "internal server", "internal resources", "system error", "system problem", "server error", "software error", "mailer error", "lock failure", "cannot open", "could not load", "cannot access", "can t create", "unable to create", "unable to process", "temporarily rejected", "server busy", "system busy", "is busy", "overload", "high load", "load average", "service unavailable try", "service not available", "service is unavailable", "service temporarily", "service currently", "server temporarily", "temporary failure", "temporary system", "temporary problem", "temporary server", "temporary error", "temporarily unavailable", "temporarily unable", "maintenance", "shutting down", "i o error", "milter", "timed & database", "database", "ldap", "backend", "queue file", "write error", "cannot execute", "command died", "exit code", "exit status"),
+		all(RemoteSystem, "no space left", "insufficient system", "system storage", "system resources", "insufficient resource", "out of memory", "disk full", "local error", "local problem", "local configuration", "configuration error", "misconfigur", "internal error", "internal server", "internal resources", "system error", "system problem", "server error", "software error", "mailer error", "lock failure", "cannot open", "could not load", "cannot access", "can t create", "unable to create", "unable to process", "temporarily rejected", "server busy", "system busy", "is busy", "overload", "high load", "load average", "service unavailable try", "service not available", "service is unavailable", "service temporarily", "service currently", "server temporarily", "temporary failure", "temporary system", "temporary problem", "temporary server", "temporary error", "temporarily unavailable", "temporarily unable", "maintenance", "shutting down", "i o error", "milter", "timed & database", "database", "ldap", "backend", "queue file", "write error", "cannot execute", "command died", "no such file", "pipe to", "exit code", "exit status"),
+		all(Expired, "message could not be delivered for", "could not deliver for the last", "message will be deleted from queue"),
 	)
 }
 

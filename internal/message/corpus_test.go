@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"postern.dev/postern/internal/message"
 )
@@ -167,4 +169,57 @@ func TestCorpusStatus(t *testing.T) {
 	if agree < 9*differ {
 		t.Errorf("class of the status: %d agree and %d differ", agree, differ)
 	}
+}
+
+// BenchmarkBounces goes through the bounces of the corpus in turn; bounces/s is of
+// processor time on one core with -cpu 1.
+func BenchmarkBounces(b *testing.B) {
+	var all [][]byte
+	var size int64
+	mails(b, func(_ string, msg []byte) {
+		if r, err := message.ParseReport(msg); err == nil && r.Format.Bounce() {
+			all = append(all, msg)
+			size += int64(len(msg))
+		}
+	})
+	benchmarkReports(b, all, size)
+}
+
+// BenchmarkComplaints goes through the complaints of the corpus in turn.
+func BenchmarkComplaints(b *testing.B) {
+	var all [][]byte
+	var size int64
+	mails(b, func(_ string, msg []byte) {
+		if r, err := message.ParseReport(msg); err == nil && (r.Format == message.FormatARF || r.Format == message.FormatJMRP) {
+			all = append(all, msg)
+			size += int64(len(msg))
+		}
+	})
+	benchmarkReports(b, all, size)
+}
+
+func benchmarkReports(b *testing.B, all [][]byte, size int64) {
+	b.Helper()
+	b.ReportAllocs()
+	b.SetBytes(size / int64(len(all)))
+	start := processorTime(b)
+	n := 0
+	for b.Loop() {
+		if _, err := message.ParseReport(all[n%len(all)]); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	b.ReportMetric(float64(n)/(processorTime(b)-start).Seconds(), "mails/cpu-s")
+	b.ReportMetric(float64(len(all)), "different")
+}
+
+// processorTime is what this process has used so far, in user mode and in the kernel.
+func processorTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

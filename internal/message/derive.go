@@ -13,11 +13,14 @@ func (r *Report) derive(subject string) {
 	if a := subjectIP(subject); r.Format == FormatJMRP && a.IsValid() {
 		r.SourceIP, r.Derived[DerivedSourceIP] = a, "subject"
 	}
+	if r.FeedbackType == "" && (r.Format == FormatARF || r.Format == FormatComplaint) {
+		r.FeedbackType, r.Derived[DerivedFeedbackType] = "abuse", "format" // what a report on nothing else is about
+	}
 	if r.Original == nil {
 		return
 	}
 	trace := r.hops()
-	if !r.SourceIP.IsValid() && r.Format != FormatDSN {
+	if !r.SourceIP.IsValid() && !r.Format.Bounce() {
 		r.deriveSource(trace)
 	}
 	if r.OriginalFrom == "" && Get(r.Fields, "Original-Mail-From") == "" {

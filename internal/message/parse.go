@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"postern.dev/postern/internal/message/xarf"
 )
 
 // ErrNotReport tells that a mail is neither a complaint nor a bounce in any shape
@@ -20,38 +22,56 @@ const maxSearched = 200
 
 // ParseReport reads a complaint or a bounce in whatever shape it comes: ARF (RFC 5965)
 // and its drafts, Microsoft's multipart/mixed, DSN (RFC 3464) with the types of RFC
-// 6533, also where somebody has forwarded it as an attachment. Values that the report
+// 6533, XARF, the JSON of Amazon SES, and bounces that are words alone, also where somebody
+// has forwarded it as an attachment. Answers of people who are away and challenges of
+// filters come with a Format of their own. Values that the report
 // does not state are derived from the returned original; Derived tells from where. The
 // error is nil or ErrNotReport.
 func ParseReport(msg []byte) (*Report, error) {
+	if r := bareDocument(msg); r != nil {
+		return r, nil
+	}
 	root := Open(withoutMbox(msg), Limits{})
 	s := find(root)
-	if s.format == "" {
-		return nil, ErrNotReport
+	r := s.read()
+	if r == nil {
+		s.outer = root
+		if r = readFreeForm(root); r == nil {
+			return nil, ErrNotReport
+		}
 	}
 	h := s.outer.Header
-	r := &Report{
-		Format:    s.format,
-		From:      Address(h.Get("From")),
-		MessageID: trimID(h.Get("Message-ID")),
-		Date:      Date(h.Get("Date")),
-		Incidents: 1,
-		Header:    h.Fields,
-		Derived:   map[string]string{},
+	r.From, r.MessageID, r.Date, r.Header, r.Incidents = Address(h.Get("From")), trimID(h.Get("Message-ID")), Date(h.Get("Date")), h.Fields, max(r.Incidents, 1)
+	if !r.Format.Answer() {
+		r.derive(h.Get("Subject"))
 	}
+	return r, nil
+}
+
+// read reads a report by its parts; nil where it has none, or they tell nothing.
+func (s *shape) read() *Report {
+	if s.format == "" {
+		return nil
+	}
+	r := &Report{Format: s.format, Derived: map[string]string{}}
 	if s.original != nil {
 		r.Original = readOriginal(s.original)
 	}
 	switch s.format {
 	case FormatARF:
 		r.readFeedback(s.reports)
+		if r.Original == nil {
+			r.findOriginal(s.outer)
+		}
 	case FormatDSN:
 		r.readStatus(s.reports)
+		r.supplement(s.outer)
 	case FormatJMRP:
 		r.FeedbackType = "abuse"
+	case FormatXARF:
+		return fromXARF(s.xarf)
 	}
-	r.derive(h.Get("Subject"))
-	return r, nil
+	return r
 }
 
 func trimID(s string) string { return strings.Trim(s, "<> \t") }
@@ -62,6 +82,7 @@ type shape struct {
 	outer    *Part   // the message that is the report
 	reports  []*Part // its machine-readable parts: one, as a rule
 	original *Part   // what it returns
+	xarf     *xarf.Report
 }
 
 // find looks for a report from the outside in, so that a report about a report is not
@@ -71,6 +92,9 @@ func find(root *Part) shape {
 	queue := []step{{root, root}}
 	for n := 0; n < len(queue) && n < maxSearched; n++ {
 		p, outer := queue[n].part, queue[n].outer
+		if x := readXARF(p); x != nil {
+			return shape{format: FormatXARF, outer: outer, xarf: x}
+		}
 		if f := formatOf(p); f != "" {
 			return shape{format: f, outer: outer, reports: []*Part{p}}
 		}
@@ -118,6 +142,11 @@ func among(p, outer *Part) shape {
 	for _, sub := range subs {
 		if s.original == nil && returned(sub) {
 			s.original = sub
+		}
+	}
+	for i := 0; i < len(subs) && (s.format == "" || s.format == FormatARF); i++ {
+		if x := readXARF(subs[i]); x != nil {
+			return shape{format: FormatXARF, outer: outer, xarf: x}
 		}
 	}
 	if s.format == "" && s.original != nil {
@@ -239,22 +268,36 @@ func (r *Report) feedbackField(name, value string) {
 		}
 	case "original-mail-from":
 		once(&r.OriginalFrom, bare(value))
-	case "original-rcpt-to":
-		if v := bare(value); v != "" && len(r.OriginalTo) < maxAddresses {
-			r.OriginalTo = append(r.OriginalTo, v)
-		}
 	case "original-envelope-id":
 		once(&r.OriginalEnv, value)
 	case "reporting-mta":
 		once(&r.ReportingMTA, afterType(value))
-	case "reported-domain":
-		r.Reported = append(r.Reported, strings.ToLower(value))
-	case "authentication-results":
-		r.AuthResults = append(r.AuthResults, value)
 	case "incidents":
 		if n, err := strconv.Atoi(value); err == nil && n > 0 {
 			r.Incidents = n
 		}
+	default:
+		r.repeatedField(name, value)
+	}
+}
+
+// repeatedField takes one field of ARF of those that may stand more than once.
+func (r *Report) repeatedField(name, value string) {
+	switch name {
+	case "original-rcpt-to":
+		if v := bare(value); v != "" && len(r.OriginalTo) < maxAddresses {
+			r.OriginalTo = append(r.OriginalTo, v)
+		}
+	case "reported-domain":
+		r.Reported = append(r.Reported, strings.ToLower(value))
+	case "reported-uri":
+		if len(r.ReportedURI) < maxAddresses {
+			r.ReportedURI = append(r.ReportedURI, value)
+		}
+	case "authentication-results":
+		r.AuthResults = append(r.AuthResults, value)
+	default:
+		r.authField(name, value)
 	}
 }
 

@@ -7,8 +7,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -97,6 +99,10 @@ func TestNotReports(t *testing.T) {
 		"forwarded mail":      "From: a@b.example\nSubject: Fwd: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nFrom: c@d.example\n\nhello\n--b--\n",
 		"read receipt":        "From: a@b.example\nContent-Type: multipart/report; report-type=disposition-notification; boundary=b\n\n--b\n\nread\n--b\nContent-Type: message/disposition-notification\n\nFinal-Recipient: rfc822;a@b.example\n--b--\n",
 		"jmrp without a mail": "From: staff@hotmail.example\nSubject: complaint about message from 192.0.2.1\n\nsorry\n",
+		"about a bounce":      "From: A <a@b.example>\nSubject: Re: Undelivered Mail Returned to Sender\n\nI have this bounce:\n\n<c@d.example>: 550 5.1.1 no such user\n",
+		"system mail":         "From: root@b.example\nAuto-Submitted: auto-generated\nSubject: cron\n\n/bin/x: error 550 in line 4, mail root@b.example\n",
+		"newsletter":          "From: News <news@b.example>\nPrecedence: bulk\nSubject: Ten reasons why mail bounces\n\nRead more at https://b.example/\n",
+		"bounce of nobody":    "Return-Path: <>\nFrom: mailer-daemon@b.example\nSubject: failure notice\n\nSomething failed. Nobody knows what.\n",
 		"quotes a report":     "From: a@b.example\nContent-Type: text/plain\n\nFeedback-Type: abuse\nVersion: 1\n",
 	} {
 		if r, err := message.ParseReport([]byte(msg)); !errors.Is(err, message.ErrNotReport) || r != nil {
@@ -150,7 +156,7 @@ func TestReceivedIDs(t *testing.T) {
 
 // TestBombs gives mail that is made to cost much.
 func TestBombs(t *testing.T) {
-	nested := strings.Repeat("Content-Type: multipart/mixed; boundary=b\n\n--b\n", 5000)
+	nested := strings.Repeat("Content-Type: multipart/mixed; boundary=b\n\n--b\n", 10_000)
 	many := "Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n\nx\n", 200_000)
 	deep := strings.Repeat("Content-Type: message/rfc822\n\n", 50_000)
 	fields := strings.Repeat("A: b\n", 500_000)
@@ -168,8 +174,91 @@ func TestBombs(t *testing.T) {
 			}); err != nil || parts > 1000 {
 				t.Errorf("%d parts, %v", parts, err)
 			}
+			// What is a report among them is of no interest.
 			_, _ = message.ParseReport([]byte(msg))
 		})
+	}
+}
+
+// bounceHead makes of any text what may be a bounce.
+const bounceHead = "Return-Path: <>\nFrom: MAILER-DAEMON@b.example\nTo: a@b.example\nSubject: failure notice\n"
+
+// TestBouncesOfBombs gives bounces that are made to cost much: within a second of
+// processor time each, whatever is in them, and memory within a few times their size.
+func TestBouncesOfBombs(t *testing.T) {
+	const n = 2 << 20
+	fill := func(s string) string { return strings.Repeat(s, n/len(s)) }
+	html := "Content-Type: text/html\n\n"
+	for name, body := range map[string]string{
+		"addresses in one line": "\n" + fill("@"),
+		"many addresses":        "\n" + fill("<a@b.example>: 550 5.1.1 no\n"),
+		"list of addresses":     "\n" + fill("a@b.example, "),
+		"labels":                "\n" + fill("to: to: "),
+		"replies":               "\n" + fill("550 550-550 5.1.1 "),
+		"fields":                "\n" + fill("From: a\n"),
+		"fields and text":       "\n" + fill("From: a\nTo: b\ntext\n"),
+		"quoted":                "\n" + fill("> From: a\n"),
+		"empty lines":           "\n" + fill("\n"),
+		"dialog":                "\n" + fill(">>> RCPT TO:<a@b.example>\n<<< 550 no\n"),
+		"tags":                  html + fill("<"),
+		"styles":                html + fill("<style>"),
+		"titles":                html + fill("<title>x</title>"),
+		"entities":              html + fill("&lt;"),
+		"braces":                "\n" + `{"notificationType":` + fill("["),
+		"JSON":                  "\n" + `{"xarf_version":"4","evidence":[` + fill(`{"payload":""},`),
+		"escapes":               "Content-Transfer-Encoding: quoted-printable\n\n" + fill("=41"),
+		"base64":                "Content-Transfer-Encoding: base64\n\n" + fill("QUFB"),
+		"shift sequences":       "Content-Type: text/plain; charset=iso-2022-jp\n\n" + fill("\x1b$B!!\x1b(B"),
+		"unknown charset":       "Content-Type: text/plain; charset=\xff\xfe\n\n" + fill("\xe9"),
+		"parts of text":         "Content-Type: multipart/mixed; boundary=b\n\n" + fill("--b\n\n550 <a@b.example> failed\n"),
+		"parts of HTML":         "Content-Type: multipart/mixed; boundary=b\n\n" + fill("--b\nContent-Type: text/html\n\n<p>550 failed\n"),
+		"parts of status":       "Content-Type: multipart/report; boundary=b\n\n" + fill("--b\nContent-Type: message/delivery-status\n\nFinal-Recipient: rfc822;a\n"),
+		"mails in mails":        fill("Content-Type: message/rfc822\n\n" + bounceHead),
+		"boundaries":            "Content-Type: multipart/mixed; boundary=b\n\n" + fill("--bb\n"),
+		"same boundary within":  fill("Content-Type: multipart/mixed; boundary=b\n\n--b\n"),
+		"long field":            "X: " + fill("x") + "\n\n550 <a@b.example>\n",
+		"failed recipients":     "X-Failed-Recipients: " + fill("a@b.example,") + "\n\nfailed\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			msg := []byte(bounceHead + body)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			start := processorTime(t)
+			_, _ = message.ParseReport(msg) // what it is is of no interest
+			took := processorTime(t) - start
+			runtime.ReadMemStats(&after)
+			if took > 2*time.Second {
+				t.Errorf("%v of processor time", took)
+			}
+			if got := after.TotalAlloc - before.TotalAlloc; got > 64*n {
+				t.Errorf("%d MiB allocated in all", got>>20)
+			}
+		})
+	}
+}
+
+// TestLargeMail reads a bounce that returns very much: what is kept of it is little.
+func TestLargeMail(t *testing.T) {
+	size := 1 << 28
+	if os.Getenv("POSTERN_SOAK") != "" {
+		size = 1 << 30
+	}
+	head := bounceHead + "MIME-Version: 1.0\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n\nfailed\n--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; b.example\n\nFinal-Recipient: rfc822; c@d.example\nAction: failed\nStatus: 5.1.1\n\n--b\nContent-Type: message/rfc822\n\nMessage-ID: <m@b.example>\nSubject: s\nContent-Type: application/zip\nContent-Transfer-Encoding: base64\n\n"
+	msg := make([]byte, size)
+	n := copy(msg, head)
+	line := []byte(strings.Repeat("QUFB", 19) + "\n")
+	for n < len(msg) {
+		n += copy(msg[n:], line)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r, err := message.ParseReport(msg)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(r.Recipients) != 1 || r.OriginalMessageID() != "m@b.example" || len(r.Original.Body) > 64<<10 {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	if got := after.TotalAlloc - before.TotalAlloc; got > 8<<20 {
+		t.Errorf("%d MiB allocated beside the mail", got>>20)
 	}
 }
 

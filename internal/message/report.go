@@ -14,7 +14,19 @@ const (
 	FormatARF  Format = "arf"  // multipart/report; report-type=feedback-report (RFC 5965 and drafts)
 	FormatJMRP Format = "jmrp" // Microsoft's multipart/mixed with one message/rfc822
 	FormatDSN  Format = "dsn"  // RFC 3464
+
+	FormatBounce    Format = "bounce"     // a bounce in words alone
+	FormatComplaint Format = "complaint"  // in the JSON of a provider
+	FormatXARF      Format = "xarf"       // XARF 3 and 4: JSON
+	FormatAutoReply Format = "auto-reply" // of somebody who is away (RFC 3834), and of the like: no report
+	FormatChallenge Format = "challenge"  // a filter asks the author to confirm his mail: no report
 )
+
+// Bounce reports a format that tells what became of mail to recipients.
+func (f Format) Bounce() bool { return f == FormatDSN || f == FormatBounce }
+
+// Answer reports a format that is no report: a machine's answer to mail that arrived.
+func (f Format) Answer() bool { return f == FormatAutoReply || f == FormatChallenge }
 
 // Report is a complaint or a bounce as read, before any judgement. A field is empty
 // where neither the report nor the returned original has it.
@@ -33,6 +45,8 @@ type Report struct {
 	OriginalEnv  string     // Original-Envelope-Id
 	ReportingMTA string
 	Reported     []string          // Reported-Domain
+	ReportedURI  []string          `json:",omitempty"` // Reported-URI
+	AuthFailure  *AuthFailure      `json:",omitempty"` // of FeedbackType "auth-failure"
 	AuthResults  []string          // Authentication-Results of the report part
 	Incidents    int               // 1 where not given
 	Fields       []Field           // all fields of the report part, in order
@@ -50,12 +64,30 @@ const (
 	DerivedOriginalTo   = "original-rcpt-to"
 	DerivedStatus       = "status"
 	DerivedAction       = "action"
+	DerivedRecipient    = "final-recipient"
+	DerivedDiagnostic   = "diagnostic-code"
+	DerivedFeedbackType = "feedback-type"
 )
 
 // Field is a header field: the name as spelt, the value unfolded and trimmed.
 type Field struct {
 	Name  string
 	Value string
+}
+
+// AuthFailure is what a report on failed authentication tells beside the rest (RFC 6591,
+// section 3.2, and RFC 7489, section 7.3).
+type AuthFailure struct {
+	Failure           string // Auth-Failure: "adsp", "bodyhash", "revoked", "signature", "spf", "dmarc"
+	DeliveryResult    string
+	DKIMDomain        string
+	DKIMIdentity      string
+	DKIMSelector      string
+	DKIMSelectorDNS   string
+	DKIMHeader        []byte // canonicalised, decoded
+	DKIMBody          []byte
+	SPFDNS            []string
+	IdentityAlignment string // "none", "spf", "dkim", ...
 }
 
 // Original is the returned mail, or its header.
@@ -92,4 +124,13 @@ type DSNRecipient struct {
 	Status     string // "5.1.1"
 	RemoteMTA  string
 	Diagnostic string
+}
+
+// Address gives whom a group is about: the address that was tried last, else the one
+// that the author gave, where the first is no mailbox (a file, a program).
+func (d *DSNRecipient) Address() string {
+	if !mailbox(d.Final) && mailbox(d.Original) {
+		return d.Original
+	}
+	return d.Final
 }

@@ -21,6 +21,11 @@ func (r *Report) readStatus(parts []*Part) {
 	for i := 0; i < len(parts) && len(r.Recipients) == 0; i++ {
 		r.statusBlock(parts[i].Header.Fields)
 	}
+	r.originalTo()
+}
+
+// originalTo lists the recipients of a DSN.
+func (r *Report) originalTo() {
 	for i := range r.Recipients {
 		switch d := &r.Recipients[i]; {
 		case d.Original != "":

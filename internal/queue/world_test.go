@@ -208,6 +208,7 @@ type peer struct {
 	each      []int // transactions of each connection
 	got       []delivery
 	heard     []string // MAIL and RCPT commands as they came
+	behind    int      // messages with whose end more came
 }
 
 // internet is where the queue's transport goes.
@@ -420,6 +421,11 @@ func (s *talk) data() bool {
 			return false
 		}
 		if line == ".\r\n" {
+			if s.r.Buffered() > 0 {
+				s.p.mu.Lock()
+				s.p.behind++
+				s.p.mu.Unlock()
+			}
 			break
 		}
 		text.WriteString(strings.TrimPrefix(line, "."))

@@ -148,6 +148,13 @@ func (j *Judge) Judge(ctx context.Context, in Input) (*Verdict, error) {
 		v.Kind, v.Reason = Malformed, "the mail is not a complaint or bounce in any known shape"
 		return v, nil
 	}
+	if r.Format.Answer() {
+		v.Kind, v.Format, v.Reason = Malformed, string(r.Format), "an "+string(r.Format)+", which reports nothing"
+		if r.Format == message.FormatChallenge {
+			v.Reason = "a filter's challenge, which reports nothing"
+		}
+		return v, nil
+	}
 	c.read(r)
 	if seen, err := j.o.Seen.SeenReport(ctx, v.Identity); err != nil {
 		return nil, fmt.Errorf("judge report: %w", err)
@@ -242,7 +249,7 @@ func (c *trial) about(row *ledger.Accepted) {
 // refusals takes what a bounce says of the recipient: the group that names it, or the
 // only one there is, since a host that forwards names another address.
 func (c *trial) refusals() {
-	if c.r.Format != message.FormatDSN {
+	if !c.r.Format.Bounce() {
 		return
 	}
 	for i := range c.r.Recipients {
@@ -389,12 +396,13 @@ func (c *trial) emitted(ctx context.Context, row *ledger.Accepted) (bool, error)
 
 // unknown decides when no key leads anywhere.
 func (c *trial) unknown() {
+	c.wait = c.wait || c.j.o.Complete != nil // logs that lag may still bring the row
 	switch {
 	case c.forged != "" && !c.redacted():
 		c.key("stamp", c.forged[:8]+"...", false)
 		c.v.Kind, c.v.Grade = Forged, GradeB
 		c.v.Reason = "it carries a stamp that we never minted"
-	case c.r.Format == message.FormatDSN && !c.v.SourceIP.IsValid() && c.in.Peer.IsValid():
+	case c.r.Format.Bounce() && !c.v.SourceIP.IsValid() && c.in.Peer.IsValid():
 		c.v.Kind = Foreign
 		c.v.Reason = "a bounce to no return path of ours, and nothing in it is: somebody has used our name as sender"
 	case c.v.SourceIP.IsValid() && !c.j.o.Sources(c.v.SourceIP):

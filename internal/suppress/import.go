@@ -170,6 +170,7 @@ func (im *importer) take(parts [][]byte, at []int, err error) {
 
 // put writes the entry into the batch, without memory of its own.
 func (im *importer) put(e *Entry) {
+	im.s.known.add(e.Customer)
 	im.key = entryKey(im.key[:0], e.Customer, e.Hash)
 	im.value = e.encode(im.value[:0])
 	if err := im.batch.Set(im.key, im.value, nil); err != nil {

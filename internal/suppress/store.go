@@ -39,6 +39,7 @@ type Store struct {
 	broken *broken
 	secret secret
 	hashed atomic.Bool
+	known  known
 
 	mu       sync.Mutex // held from reading an entry to writing it anew
 	position uint64
@@ -131,7 +132,10 @@ func (s *Store) begin() error {
 	if err == nil && len(pos) == 8 {
 		s.position = binary.BigEndian.Uint64(pos)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.known.learn(s.db)
 }
 
 // meta reads a value of the list itself; nil where there is none.
@@ -196,11 +200,17 @@ func expiryKey(e *Entry, key []byte) []byte {
 // Find looks an address up: on the customer's own list, then on everybody's. It gives
 // false where neither holds it.
 func (s *Store) Find(customer string, a policy.Address) (Entry, bool, error) {
-	h := s.secret.hash(a)
+	var h Hash
 	now := s.o.Now()
 	for i, c := range [2]string{customer, ""} {
 		if i == 1 && customer == "" {
 			break
+		}
+		if !s.known.has(c) {
+			continue
+		}
+		if h == (Hash{}) {
+			h = s.secret.hash(a)
 		}
 		e, found, err := s.get(c, h)
 		if err != nil {

@@ -34,7 +34,8 @@ func (s *Store) complete(e *Entry, h Hash) error {
 }
 
 // set puts an entry into a batch.
-func set(b *pebble.Batch, e *Entry) error {
+func (s *Store) set(b *pebble.Batch, e *Entry) error {
+	s.known.add(e.Customer)
 	k := entryKey(nil, e.Customer, e.Hash)
 	if err := b.Set(k, e.encode(nil), nil); err != nil {
 		return err
@@ -54,7 +55,7 @@ func (s *Store) Add(entries ...Entry) error {
 		if err := s.prepare(&entries[i]); err != nil {
 			return err
 		}
-		if err := set(b, &entries[i]); err != nil {
+		if err := s.set(b, &entries[i]); err != nil {
 			return fmt.Errorf("add to suppression list: %w", err)
 		}
 	}
@@ -148,7 +149,7 @@ func (s *Store) setNew(b *pebble.Batch, e *Entry) (bool, error) {
 	if found && old.active(s.o.Now()) {
 		return false, nil
 	}
-	return true, set(b, e)
+	return true, s.set(b, e)
 }
 
 // Remove takes an address off one customer's list, or off everybody's with "". It
