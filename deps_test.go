@@ -26,6 +26,8 @@ internal/bounce: internal/ahocorasick
 internal/history:
 internal/policy/policytest: internal/policy
 internal/mailauth: internal/smtp internal/message
+internal/dialect: internal/policy
+internal/dialect/postfix: internal/dialect internal/policy
 internal/verify/sat:
 internal/verify/lang:
 internal/verify: internal/policy internal/verify/sat internal/verify/lang
@@ -55,7 +57,7 @@ cmd/postern: *
 
 // pure packages take readers and values: no files, sockets, clock, log or process.
 var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/history", "internal/smtp", "internal/message", "internal/message/xarf", "internal/message/unpack", "internal/message/dmarc", "internal/message/tlsrpt", "internal/stamp", "internal/policy", "internal/dkim",
-	"internal/verify", "internal/verify/sat", "internal/verify/lang"}
+	"internal/verify", "internal/verify/sat", "internal/verify/lang", "internal/dialect", "internal/dialect/postfix"}
 
 // dirty is what a pure package may not import itself. smtp is given connections and
 // a logger, so net and log/slog are barred to the others only.

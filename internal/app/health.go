@@ -48,6 +48,9 @@ func (a *App) warnings() []string {
 			out = append(out, "no mail is taken: "+err.Error())
 		}
 	}
+	if n, _, full := a.gateway.PostmasterHeld(); full {
+		out = append(out, fmt.Sprintf("%d messages to the postmaster are held since midnight UTC, more are refused: postern queue ls -held postmaster", n))
+	}
 	return append(out, expiring(a.now().cfg.Waivers, a.o.Now())...)
 }
 

@@ -98,6 +98,7 @@ func (m *metrics) stores(a *App) {
 	m.gauge("postern_spool_trouble", "1 while the last group of commits did not become durable.", func() float64 { return flag(a.spool.Trouble() != nil) })
 	m.gauge("postern_ledger_failed", "1 once the ledger's index could not be written: no mail is taken until a restart.", func() float64 { return flag(a.ledger.Err() != nil) })
 	m.gauge("postern_suppression_failed", "1 once the suppression list could not be written: no mail is taken until a restart.", func() float64 { return flag(a.suppression.list.Err() != nil) })
+	m.gauge("postern_postmaster_held_today", "Messages to the postmaster that were held since midnight UTC.", func() float64 { n, _, _ := a.gateway.PostmasterHeld(); return float64(n) })
 	m.gauge("postern_ledger_behind_octets", "Octets of the spool's log that the ledger's index has not seen.", func() float64 { return behind(a.spool.Durable(), a.ledger.Position()) })
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"postern.dev/postern/internal/policy"
@@ -26,6 +27,7 @@ type Options struct {
 	FS     vfs.FS // the disk where nil
 	Cache  int64  // octets; 256 MiB. A hundred million entries want 190 MiB for filters and indexes
 	Random io.Reader
+	Buffer int // octets that an import sorts in memory at a time; 48 MiB where zero
 	Log    *slog.Logger
 	Now    func() time.Time
 	// Failed is told once when nothing can be written any more, before whoever writes is.
@@ -35,6 +37,9 @@ type Options struct {
 // Store is the list. Its methods may be called from any goroutine.
 type Store struct {
 	db     *pebble.DB
+	fs     vfs.FS
+	dir    string                // where imports are put together
+	table  sstable.WriterOptions // of tables that are made outside of the store
 	o      Options
 	broken *broken
 	secret secret
@@ -45,6 +50,8 @@ type Store struct {
 	position uint64
 
 	importing sync.Mutex
+	underway  bool     // an import is; guarded by mu
+	erased    []erased // while it is
 }
 
 // Key spaces. An entry's key is its letter, the length of the customer's name, the name
@@ -83,12 +90,17 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Random == nil {
 		o.Random = rand.Reader
 	}
+	if o.Buffer == 0 {
+		o.Buffer = 48 << 20
+	}
 	broken := newBroken(o.Log, o.Failed)
-	db, err := pebble.Open(dir, settings(&o, broken))
+	po := settings(&o, broken)
+	po.EnsureDefaults()
+	db, err := pebble.Open(dir, po)
 	if err != nil {
 		return nil, fmt.Errorf("open suppression list %s: %w", dir, err)
 	}
-	s := &Store{db: db, o: o, broken: broken}
+	s := &Store{db: db, fs: po.FS, dir: po.FS.PathJoin(dir, workshop), table: po.MakeWriterOptions(len(po.Levels)-1, db.TableFormat()), o: o, broken: broken}
 	s.hashed.Store(o.Hashed)
 	if err := s.begin(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open suppression list %s: %w", dir, err), db.Close())
@@ -114,6 +126,9 @@ func settings(o *Options, b *broken) *pebble.Options {
 // begin reads where the list stands, and holds its secret against the one it was made
 // with.
 func (s *Store) begin() error {
+	if err := s.fs.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("remove what an import has left: %w", err)
+	}
 	id, err := s.meta(metaSecret)
 	if err != nil {
 		return err

@@ -175,7 +175,11 @@ func (s *Store) Remove(customer string, a policy.Address) (bool, error) {
 // mailed, and nothing else that tells of it; entirely, they go. What was written before is
 // gone from the store's tables when Erase returns. It gives the number of entries.
 func (s *Store) Erase(ctx context.Context, a policy.Address, entirely bool) (int, error) {
-	keys, err := s.erase(a, entirely)
+	return s.eraseHash(ctx, s.secret.hash(a), entirely)
+}
+
+func (s *Store) eraseHash(ctx context.Context, h Hash, entirely bool) (int, error) {
+	keys, err := s.erase(h, entirely)
 	if err != nil {
 		return 0, fmt.Errorf("erase from suppression list: %w", err)
 	}
@@ -194,10 +198,41 @@ func (s *Store) Erase(ctx context.Context, a policy.Address, entirely bool) (int
 	return len(keys), nil
 }
 
-func (s *Store) erase(a policy.Address, entirely bool) (keys [][]byte, err error) {
+// erased is what was erased while an import was under way.
+type erased struct {
+	hash     Hash
+	entirely bool
+}
+
+// watchErasures begins to note what is erased, or ends it and gives what was noted.
+func (s *Store) watchErasures(on bool) []erased {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.secret.hash(a)
+	list := s.erased
+	s.underway, s.erased = on, nil
+	return list
+}
+
+// eraseAgain erases what was erased while an import was under way that may have brought
+// it back, and ends the noting.
+func (s *Store) eraseAgain(ctx context.Context, imported bool) error {
+	for _, e := range s.watchErasures(false) {
+		if !imported {
+			continue
+		}
+		if _, err := s.eraseHash(context.WithoutCancel(ctx), e.hash, e.entirely); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) erase(h Hash, entirely bool) (keys [][]byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.underway {
+		s.erased = append(s.erased, erased{h, entirely})
+	}
 	b := s.db.NewBatch()
 	defer b.Close()
 	if err := s.Err(); err != nil {
