@@ -47,6 +47,7 @@ internal/report: internal/smtp internal/message internal/stamp internal/ledger i
 internal/incident: internal/smtp internal/ledger internal/report
 internal/monitor: internal/ledger
 internal/inbox: internal/smtp internal/message
+internal/webhook: internal/ledger
 internal/gateway: internal/dkim internal/smtp internal/message internal/stamp internal/policy internal/spool internal/ledger
 internal/lab: internal/smtp internal/message
 internal/app: *
@@ -64,8 +65,8 @@ var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/history
 var dirty = []string{"os", "os/exec", "syscall", "log", "net/http"}
 
 // sockets may be opened here only. internal/inbox dials the mail servers whose mailboxes
-// it reads (record 9).
-var sockets = []string{"internal/gateway", "internal/egress", "internal/inbox", "internal/lab", "internal/app", "internal/replay", "internal/demo", "cmd/postern"}
+// it reads (record 9), internal/webhook the receivers that the operator names, by net/http.
+var sockets = []string{"internal/gateway", "internal/egress", "internal/inbox", "internal/webhook", "internal/lab", "internal/app", "internal/replay", "internal/demo", "cmd/postern"}
 
 // databases may be opened here only: the ledger's, and the suppression list (record 8).
 var databases = []string{"internal/ledger", "internal/suppress"}

@@ -131,10 +131,27 @@ func runStatus(ctx context.Context, e *env, args []string) error {
 	for _, l := range s.LogFiles {
 		fmt.Fprintf(w, "log file\t%s: %s, %s, %s\n", l.Name, l.Path, count(int(l.Events), "event"), logState(&l))
 	}
+	for i := range s.Watches {
+		x := &s.Watches[i]
+		fmt.Fprintf(w, "watch\t%s: %s, %s, %s, %s\n", x.Name, x.Format, count(int(x.Lines), "line"), count(int(x.Rows), "row"), watchState(x))
+	}
 	for _, text := range s.Warnings {
 		fmt.Fprintf(w, "warning\t%s\n", text)
 	}
 	return w.Flush()
+}
+
+// watchState says in words how a watch fares.
+func watchState(x *app.WatchStatus) string {
+	switch {
+	case x.Error != "":
+		return printable(x.Error)
+	case x.Complete.IsZero():
+		return "reading"
+	case x.Unreadable > 0:
+		return fmt.Sprintf("%d unreadable", x.Unreadable)
+	}
+	return "up to date as of " + stampTime(x.Complete)
 }
 
 // logState says in words how a log file fares.

@@ -27,9 +27,14 @@ func runReport(ctx context.Context, e *env, args []string) error {
 	f := flags("report")
 	asJSON := f.Bool("json", false, "print JSON, one object a line")
 	cfg := f.String("config", "", "ask the ledger of the running node of this configuration (`FILE|DIR`)")
+	x := exporting{format: f.String("format", "json", "export: the `FORM`: arf, xarf or json"), to: f.String("to", "abuse@receiver.invalid", "export as arf: the `ADDRESS` that it is for"),
+		by: f.String("by", "postern.invalid", "export as xarf: the `DOMAIN` that sends it"), config: cfg}
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
+	}
+	if len(rest) > 0 && rest[0] == "export" {
+		return x.run(ctx, e, rest[1:])
 	}
 	if len(rest) == 0 {
 		return &exitError{code: exitUsage, text: "report needs files of saved mail", hint: "postern help report"}

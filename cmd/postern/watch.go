@@ -48,7 +48,11 @@ func runWatch(ctx context.Context, e *env, args []string) error {
 
 // watchAlong runs a node that takes no mail.
 func watchAlong(ctx context.Context, e *env, file string) error {
-	cfg, err := loadConfig(e, file, true, nil)
+	late, err := within(app.DefaultBudget)
+	if err != nil {
+		return err
+	}
+	cfg, err := loadConfig(e, file, true, late)
 	if err != nil {
 		return err
 	}
@@ -56,7 +60,7 @@ func watchAlong(ctx context.Context, e *env, file string) error {
 		return &exitError{code: exitUsage, text: file + " has neither a watch nor an intake", hint: "docs/watch.md; postern watch -once FILES... reads logs without a configuration"}
 	}
 	log := logger(e.stderr, &cfg.Node)
-	a, err := app.New(ctx, app.Options{Path: file, Config: cfg, Log: log, By: operator(), NoMail: true})
+	a, err := app.New(ctx, app.Options{Path: file, Config: cfg, Log: log, By: operator(), Budget: app.DefaultBudget, Late: late, NoMail: true})
 	var refused *app.NotClosedError
 	if errors.As(err, &refused) && refused.Outcome.Status == verify.Unknown {
 		return &exitError{code: exitUsage, text: err.Error()}

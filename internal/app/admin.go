@@ -179,6 +179,7 @@ func (a *App) adminMux() *http.ServeMux {
 	m.Handle("GET /incidents/{id}/advisory", endpoint(a.advisory))
 	m.Handle("POST /incidents/{id}/{action}", endpoint(a.incidentAct))
 	m.Handle("POST /judge", endpoint(a.judge))
+	m.Handle("POST /watches/{name}", endpoint(a.manifest))
 	a.suppressMux(m)
 	a.shapingMux(m)
 	return m
@@ -189,6 +190,10 @@ func (a *App) status(*http.Request) (any, error) {
 	s := Status{Version: Version(), Hostname: g.cfg.Node.Hostname, Started: a.started, Policy: g.cfg.Version, Guard: string(g.cfg.Guard),
 		Filters: len(g.cfg.Program.Filters), Listeners: a.bound, Incidents: len(a.book.List(false))}
 	s.LogFiles = a.journals.status()
+	for _, x := range a.watches.states() {
+		s.Watches = append(s.Watches, WatchStatus{Name: x.Name, Format: string(x.Format), Files: x.Files, Lines: x.Lines, Rows: x.Rows, Unreadable: x.Unreadable, Orphans: x.Orphans,
+			Open: x.Open, Behind: x.Behind, Latest: x.Latest, Complete: x.Complete, Error: x.Err})
+	}
 	s.Waiting, s.Held = a.queue.Counts()
 	o := proof.Apply(g.proof.Result, g.cfg.Waivers, a.o.Now())
 	s.Proof = string(o.Status)

@@ -26,8 +26,9 @@ type (
 		Held      int       `json:"held"`
 		Incidents int       `json:"incidents"`
 
-		LogFiles []LogStatus `json:"log_files,omitempty"`
-		Warnings []string    `json:"warnings"` // what soon, or at once, needs a hand
+		LogFiles []LogStatus   `json:"log_files,omitempty"`
+		Watches  []WatchStatus `json:"watches,omitempty"`
+		Warnings []string      `json:"warnings"` // what soon, or at once, needs a hand
 	}
 
 	// LogStatus is how one log file fares.
@@ -39,6 +40,22 @@ type (
 		Behind int64  `json:"behind"`          // octets of the spool's log, bodies included
 		Gaps   int    `json:"gaps"`            // since the start
 		Error  string `json:"error,omitempty"` // why nothing is written at the moment
+	}
+
+	// WatchStatus is how another server's log is read.
+	WatchStatus struct {
+		Name       string    `json:"name"`
+		Format     string    `json:"format"`
+		Files      int       `json:"files"`
+		Lines      int64     `json:"lines"` // since the start
+		Rows       int64     `json:"rows"`
+		Unreadable int64     `json:"unreadable"`
+		Orphans    int64     `json:"orphans"` // deliveries of messages whose beginning was not in the log
+		Open       int       `json:"open"`    // messages under way there
+		Behind     int64     `json:"behind"`  // octets
+		Latest     time.Time `json:"latest,omitzero"`
+		Complete   time.Time `json:"complete,omitzero"` // when the end of the files was last reached
+		Error      string    `json:"error,omitempty"`
 	}
 
 	// QueueRow is one recipient that is not done with.

@@ -91,6 +91,7 @@ type App struct {
 	suppression *suppression
 	watches     *watches
 	inboxes     *inboxes
+	webhooks    *webhooks
 	metrics     *metrics
 	rates       *rates
 
@@ -177,10 +178,14 @@ func (a *App) wire(ctx context.Context) error {
 	}
 	a.wireMail(cfg, acts)
 	a.watches, a.inboxes = newWatches(a), newInboxes(a)
+	a.push("webhooks", func(context.Context) error { a.webhooks.stop(); return nil })
+	if err := a.webhooks.apply(cfg.Webhooks); err != nil {
+		return err
+	}
 	if err := a.missedTrips(ctx); err != nil {
 		return err
 	}
-	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals), newWatchMetrics(a.watches))
+	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals), newWatchMetrics(a.watches), newWebhookMetrics(a.webhooks))
 	a.metrics.stores(a)
 	a.rates.start()
 	a.push("rates", func(context.Context) error { a.rates.stop(); return nil })
@@ -207,6 +212,7 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	if err := a.openSuppression(state); err != nil {
 		return err
 	}
+	a.webhooks = newWebhooks(a)
 	a.journals = newJournals(a, sp)
 	a.push("log files that did not start", func(context.Context) error { a.journals.close(); return nil })
 	for _, f := range a.o.Config.LogFiles {
@@ -503,6 +509,9 @@ func (a *App) Reload(ctx context.Context, req ReloadRequest) (*Reloaded, error) 
 	a.queue.Reconsider()
 	if err := a.watches.apply(ctx, cfg.Watches); err != nil {
 		a.log.Error("watch does not follow", "err", err)
+	}
+	if err := a.webhooks.apply(cfg.Webhooks); err != nil {
+		a.log.Error("webhook does not follow", "err", err)
 	}
 	if err := a.inboxes.apply(cfg.Intakes); err != nil {
 		a.log.Error("intake does not follow", "err", err)

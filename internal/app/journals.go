@@ -59,6 +59,9 @@ func (js *journals) forget() {
 		pos = min(pos, max(at-min(at, 1), js.spool.Within(r.cfg.Backlog)))
 	}
 	js.mu.Unlock()
+	if !js.spool.Low() {
+		pos = js.app.webhooks.floor(pos, js.spool.Within)
+	}
 	js.spool.Forget(pos)
 }
 

@@ -72,7 +72,10 @@ func watchAttributes() []string {
 
 func (l *loader) watch(hb *hclsyntax.Block) {
 	b := l.openBlock(hb, watchAttributes(), nil)
-	b.require("format", "files")
+	b.require("format")
+	if b.str("format", "") != "manifest" { // which can be handed in
+		b.require("files")
+	}
 	w := Watch{Name: b.label, Format: b.oneOf("format", "", watchFormats()...), Location: time.UTC, FromEnd: b.oneOf("begin", "start", "start", "end") == "end"}
 	for _, it := range b.strs("files") {
 		name := l.path(it.text)

@@ -17,6 +17,9 @@ import (
 
 // exim reads one line of the main log.
 func (p *Parser) exim(line []byte) error {
+	if line[0] == ' ' || line[0] == '\t' {
+		return nil // the line before goes on
+	}
 	if len(line) < 20 || line[4] != '-' || line[10] != ' ' {
 		return ErrUnreadable
 	}

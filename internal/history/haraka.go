@@ -65,7 +65,7 @@ func (p *Parser) harakaTime(b []byte) (time.Time, bool) {
 	if b[0] >= '0' && b[0] <= '9' {
 		return p.clock.cached(b, p.clock.iso)
 	}
-	at, _, ok := p.clock.syslog(append(b, ' '))
+	at, _, ok := p.clock.syslog(append(b[:len(b):len(b)], ' '))
 	return at, ok
 }
 

@@ -211,7 +211,12 @@ func FuzzLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, which uint8, text []byte) {
 		format := history.Formats()[int(which)%len(history.Formats())]
-		p := parser(format)
+		p, before := parser(format), bytes.Clone(text)
+		defer func() {
+			if !bytes.Equal(text, before) {
+				t.Fatalf("the lines were changed: %q, were %q", text, before)
+			}
+		}()
 		for line := range bytes.Lines(text) {
 			for _, r := range p.Line(line) {
 				if r.Message == nil || r.Kind == 0 || len(r.Reply) > 2000 {

@@ -142,9 +142,9 @@ func (m *IMAP) enter(c *imapclient.Client) error {
 // drain deals with every message that is not dealt with yet. One that cannot be fetched
 // holds up no other.
 func (m *IMAP) drain(ctx context.Context, c *imapclient.Client) error {
-	criteria := &imap.SearchCriteria{NotFlag: []imap.Flag{imap.FlagDeleted}}
+	criteria := &imap.SearchCriteria{} // also what is marked as deleted: a crash may have come before its end
 	if m.Done == "seen" {
-		criteria.NotFlag = append(criteria.NotFlag, imap.FlagSeen)
+		criteria.NotFlag = []imap.Flag{imap.FlagSeen}
 	}
 	found, err := c.UIDSearch(criteria, nil).Wait()
 	if err != nil {

@@ -66,6 +66,8 @@ func (m *members) accepted(e *ledger.Accepted) {
 	m.decisions(e.Decisions)
 	m.textIf("campaign", e.Campaign)
 	m.textIf("priority", e.Priority)
+	m.textIf("watch", e.Watch)
+	m.textIf("queue", e.Queue)
 }
 
 func (m *members) decisions(all []ledger.Decided) {

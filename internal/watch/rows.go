@@ -55,6 +55,11 @@ func (i *Identify) owner(m *history.Message) Owner {
 				return Owner{customer, c}
 			}
 		}
+		if i.Client != nil {
+			if o, ok := i.Client(m.Client); ok && o.Origin == customer {
+				return o
+			}
+		}
 		return Owner{customer, ""}
 	}
 	if m.Own {
@@ -125,7 +130,7 @@ func (r *Rows) Events(out []ledger.Event, rec *history.Record) []ledger.Event {
 	switch rec.Kind {
 	case history.HandedOff:
 		out = append(out, &ledger.HandedOff{Time: rec.Time, ID: id, Address: rec.Recipient, Domain: strings.ToLower(domain(rec.Recipient)), Path: r.path(o), Policy: r.Policy, Customer: o.Customer,
-			Source: source, Peer: rec.Peer, Host: rec.Host, Reply: rec.Reply, Attempt: attempt, Seconds: max(0, rec.Time.Sub(m.Arrived).Seconds()), Campaign: r.campaign(m)})
+			Source: source, Peer: rec.Peer, Host: rec.Host, Reply: rec.Reply, Attempt: attempt, Seconds: max(0, rec.Time.Sub(m.Arrived).Seconds()), Campaign: r.campaign(m), Subject: subject(m)})
 	case history.Deferred:
 		out = append(out, &ledger.Attempted{Time: rec.Time, ID: id, Attempt: attempt, Source: source, Peer: rec.Peer, Host: rec.Host, Reply: rec.Reply, Campaign: r.campaign(m)})
 	case history.Failed:
@@ -149,9 +154,7 @@ func (r *Rows) accepted(id smtp.ID, rec *history.Record, o Owner) *ledger.Accept
 	if m.Client.IsValid() {
 		a.Peer = netip.AddrPortFrom(m.Client, 0)
 	}
-	if m.Subject != "" {
-		a.Subject = ledger.SubjectHash(m.Subject)
-	}
+	a.Subject = subject(m)
 	if rec.Inside {
 		a.Decisions[0].Inside = "local"
 	} else if r.Identify.Inside != nil && rec.Peer.IsValid() {
@@ -165,4 +168,12 @@ func (r *Rows) accepted(id smtp.ID, rec *history.Record, o Owner) *ledger.Accept
 
 func domain(address string) string {
 	return address[strings.LastIndexByte(address, '@')+1:]
+}
+
+// subject fingerprints the subject, 0 where the log has none.
+func subject(m *history.Message) uint64 {
+	if m.Subject == "" {
+		return 0
+	}
+	return ledger.SubjectHash(m.Subject)
 }
