@@ -396,6 +396,7 @@ func (c *trial) emitted(ctx context.Context, row *ledger.Accepted) (bool, error)
 
 // unknown decides when no key leads anywhere.
 func (c *trial) unknown() {
+	c.wait = c.wait || c.j.o.Complete != nil // logs that lag may still bring the row
 	switch {
 	case c.forged != "" && !c.redacted():
 		c.key("stamp", c.forged[:8]+"...", false)

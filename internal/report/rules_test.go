@@ -112,6 +112,13 @@ func TestWaitsForRows(t *testing.T) {
 	judge(lagging, report.Bypassed, false) // patience has an end
 	now, complete = came.Add(3*time.Minute), came.Add(3*time.Minute)
 	judge(lagging, report.Bypassed, false)
+	ours := in
+	in.Raw = mail{lines: []string{"Message-ID: <not-yet@x>"}, source: stranger, arrival: came}.build()
+	complete = came.Add(-time.Minute)
+	judge(lagging, report.Foreign, true) // its row may be among what the logs still bring
+	complete = came.Add(3 * time.Minute)
+	judge(lagging, report.Foreign, false)
+	in = ours
 	if err := l.Apply(9, [][]byte{ledger.Encode(events[1])}); err != nil {
 		t.Fatal(err)
 	}
