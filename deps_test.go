@@ -43,7 +43,7 @@ internal/shaping: internal/smtp internal/ahocorasick
 internal/queue: internal/smtp internal/policy internal/message internal/stamp internal/spool internal/ledger internal/egress internal/shaping
 internal/report: internal/smtp internal/message internal/stamp internal/ledger internal/mailauth
 internal/incident: internal/smtp internal/ledger internal/report
-internal/inbox: internal/smtp internal/message
+internal/inbox: internal/message internal/message/xarf
 internal/webhook: internal/ledger
 internal/gateway: internal/dkim internal/smtp internal/message internal/stamp internal/policy internal/spool internal/ledger
 internal/lab: internal/smtp internal/message
