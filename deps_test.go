@@ -26,6 +26,8 @@ internal/bounce: internal/ahocorasick
 internal/history:
 internal/policy/policytest: internal/policy
 internal/mailauth: internal/smtp internal/message
+internal/dialect: internal/policy
+internal/dialect/postfix: internal/dialect internal/policy
 internal/verify/sat:
 internal/verify/lang:
 internal/verify: internal/policy internal/verify/sat internal/verify/lang
@@ -43,6 +45,7 @@ internal/shaping: internal/smtp internal/ahocorasick
 internal/queue: internal/smtp internal/policy internal/message internal/stamp internal/spool internal/ledger internal/egress internal/shaping
 internal/report: internal/smtp internal/message internal/stamp internal/ledger internal/mailauth
 internal/incident: internal/smtp internal/ledger internal/report
+internal/monitor: internal/ledger
 internal/inbox: internal/message internal/message/xarf
 internal/webhook: internal/ledger
 internal/gateway: internal/dkim internal/smtp internal/message internal/stamp internal/policy internal/spool internal/ledger
@@ -55,7 +58,7 @@ cmd/postern: *
 
 // pure packages take readers and values: no files, sockets, clock, log or process.
 var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/history", "internal/smtp", "internal/message", "internal/message/xarf", "internal/message/unpack", "internal/message/dmarc", "internal/message/tlsrpt", "internal/stamp", "internal/policy", "internal/dkim",
-	"internal/verify", "internal/verify/sat", "internal/verify/lang"}
+	"internal/verify", "internal/verify/sat", "internal/verify/lang", "internal/dialect", "internal/dialect/postfix"}
 
 // dirty is what a pure package may not import itself. smtp is given connections and
 // a logger, so net and log/slog are barred to the others only.

@@ -65,14 +65,19 @@ func BenchmarkRelay(b *testing.B) {
 				b.ReportMetric(s.accepted, "accepted/s")
 				b.ReportMetric(s.through, "through/s")
 				b.ReportMetric(s.cpu, "cpu-s/1000")
+				b.ReportMetric(s.half.Seconds()*1000, "p50-ms")
+				b.ReportMetric(s.most.Seconds()*1000, "p99-ms")
 			}
 		})
 	}
 }
 
-// sample is one run: messages a second, and processor seconds of the server for 1,000
-// messages.
-type sample struct{ accepted, through, cpu float64 }
+// sample is one run: messages a second, processor seconds of the server for 1,000
+// messages, and how long sessions beside the load took from the connection to the 250.
+type sample struct {
+	accepted, through, cpu float64
+	half, most             time.Duration // p50 and p99
+}
 
 // contender is a server that is measured. start gives where it listens, its first
 // process, and how to end it; one that delivers sends on to the sink.
@@ -123,11 +128,66 @@ func (c contender) measure(t testing.TB, size, count int) sample {
 		through = time.Since(begin)
 	}
 	used := quietTime(t, pid) - before
+	s := sample{accepted: float64(count) / accepted.Seconds(), through: float64(count) / through.Seconds(), cpu: used.Seconds() * 1000 / float64(count)}
+	s.half, s.most = beside(t, listener, size, max(count/5, 500))
 	stop()
 	sink.stop()
-	s := sample{float64(count) / accepted.Seconds(), float64(count) / through.Seconds(), used.Seconds() * 1000 / float64(count)}
-	t.Logf("%-28s %2d KiB: accepted %6.0f/s, through %6.0f/s, %.3f CPU s per 1,000", c.name, size>>10, s.accepted, s.through, s.cpu)
+	t.Logf("%-28s %2d KiB: accepted %6.0f/s, through %6.0f/s, %.3f CPU s per 1,000, a session %v, one in a hundred %v",
+		c.name, size>>10, s.accepted, s.through, s.cpu, s.half.Round(10*time.Microsecond), s.most.Round(10*time.Microsecond))
 	return s
+}
+
+// beside runs sessions of one message each, one after the other, for as long as the
+// messages of a load pour in, and gives the median and the 99th percentile of how long
+// each took from before its connection to the reply to the end of data.
+func beside(t testing.TB, listener string, size, count int) (half, most time.Duration) {
+	t.Helper()
+	poured := make(chan struct{})
+	go func() { defer close(poured); pour(t, listener, size, count) }()
+	line := strings.Repeat("x", 70) + "\r\n"
+	body := "Subject: beside\r\n\r\n" + strings.Repeat(line, size/len(line))
+	var all []time.Duration
+	for more := true; more; {
+		begin := time.Now()
+		if err := session(t.Context(), listener, body, func() { all = append(all, time.Since(begin)) }); err != nil {
+			t.Error(err)
+			break
+		}
+		select {
+		case <-poured:
+			more = false
+		default:
+		}
+	}
+	<-poured
+	if len(all) == 0 {
+		return 0, 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2], all[len(all)*99/100]
+}
+
+// session sends one message over a connection of its own, and calls done at the reply.
+func session(ctx context.Context, listener, body string, done func()) error {
+	nc, err := net.Dial("tcp", listener)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	c, err := smtp.NewClient(ctx, nc, smtp.Timeouts{})
+	if err != nil {
+		return err
+	}
+	if err := c.Hello(ctx, "beside.example"); err != nil {
+		return err
+	}
+	res := c.Send(ctx, &smtp.Mail{From: smtp.Path{Local: "n", Domain: "news.acme.example"},
+		To: []smtp.Recipient{{Path: smtp.Path{Local: "beside", Domain: "sink.example"}}}, Body: strings.NewReader(body)})
+	if res.Err != nil || res.Data == nil || !res.Data.Positive() {
+		return fmt.Errorf("session beside the load: %+v", res)
+	}
+	done()
+	return c.Quit()
 }
 
 // pour sends messages in 50 sessions, each to another recipient.
@@ -218,7 +278,7 @@ func discard(addr string) error {
 func printTable(w io.Writer, size, count int, got map[string][]sample) {
 	fmt.Fprintf(w, "\n%d messages of %d KiB in 50 sessions, median of %d (range)\n", count, size>>10, rounds(got))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "server\taccepted/s\tend to end/s\tCPU s per 1,000\ttimes postfix")
+	fmt.Fprintln(tw, "server\taccepted/s\tend to end/s\tCPU s per 1,000\ttimes postfix\tsession p50\tp99")
 	base := median(got["postfix, end to end"], func(s sample) float64 { return s.through })
 	for _, c := range contenders() {
 		runs := got[c.name]
@@ -232,8 +292,9 @@ func printTable(w io.Writer, size, count int, got map[string][]sample) {
 				times = fmt.Sprintf("%.1f", median(runs, rate)/base)
 			}
 		}
-		fmt.Fprintf(tw, "%s\t%.0f\t%s\t%.3f\t%s\n", c.name, median(runs, func(s sample) float64 { return s.accepted }), through,
-			median(runs, func(s sample) float64 { return s.cpu }), times)
+		fmt.Fprintf(tw, "%s\t%.0f\t%s\t%.3f\t%s\t%.1f ms\t%.1f ms\n", c.name, median(runs, func(s sample) float64 { return s.accepted }), through,
+			median(runs, func(s sample) float64 { return s.cpu }), times, median(runs, func(s sample) float64 { return s.half.Seconds() * 1000 }),
+			median(runs, func(s sample) float64 { return s.most.Seconds() * 1000 }))
 	}
 	_ = tw.Flush()
 }

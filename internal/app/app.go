@@ -93,6 +93,7 @@ type App struct {
 	inboxes     *inboxes
 	webhooks    *webhooks
 	metrics     *metrics
+	rates       *rates
 
 	reload  sync.Mutex
 	stack   []closer
@@ -126,6 +127,7 @@ func New(ctx context.Context, o Options) (*App, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &App{o: o, log: o.Log, started: o.Now(), failed: make(chan error, 4), metrics: newMetrics()}
+	a.rates = newRates(a)
 	if err := a.wire(ctx); err != nil {
 		return nil, errors.Join(err, a.Stop(ctx))
 	}
@@ -185,6 +187,8 @@ func (a *App) wire(ctx context.Context) error {
 	}
 	a.metrics.registry.MustRegister(newProofMetrics(a), newNeighbourMetrics(a), newJournalMetrics(a.journals), newWatchMetrics(a.watches), newWebhookMetrics(a.webhooks))
 	a.metrics.stores(a)
+	a.rates.start()
+	a.push("rates", func(context.Context) error { a.rates.stop(); return nil })
 	a.logProof(cfg, proved)
 	return a.commitEvents(ctx, &ledger.PolicyLoaded{Time: a.o.Now(), Policy: cfg.Version, By: a.o.By, Files: cfg.Files, Filters: len(cfg.Program.Filters), Guard: string(cfg.Guard), Reason: "start"})
 }
@@ -219,7 +223,7 @@ func (a *App) openStores(ctx context.Context, state string) error {
 	follow, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics}, a.suppression})
+		err := l.Follow(follow, suppressing{source{sp, a.journals, a.metrics, a.rates}, a.suppression})
 		done <- err
 		if follow.Err() == nil {
 			a.fail(fmt.Errorf("ledger no longer follows the spool: %w", err))
@@ -259,6 +263,7 @@ type source struct {
 	*spool.Spool
 	journals *journals
 	metrics  *metrics
+	rates    *rates
 }
 
 // Forget implements ledger.Source: the log files have a say.
@@ -270,6 +275,7 @@ func (s source) Read(ctx context.Context, from uint64, most int) ([][]byte, uint
 	for _, e := range events {
 		if len(e) > 0 {
 			s.metrics.event(e[0])
+			s.rates.event(e)
 		}
 	}
 	return events, next, err

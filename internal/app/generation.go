@@ -29,6 +29,7 @@ type generation struct {
 	gateway *gateway.Generation
 	routing *queue.Routing
 	judge   *report.Judge
+	sink    func(recipient string) bool
 	shaping *shaping.Program
 	certs   map[string]*tls.Certificate // by listener
 	watched map[string]*watch.Rows
@@ -68,7 +69,7 @@ func (a *App) build(cfg *config.Config, proved *proof.Outcome) (*generation, err
 	if len(cfg.Watches) > 0 {
 		o.Complete = func() time.Time { return a.watches.complete() }
 	}
-	g.judge = report.New(o)
+	g.judge, g.sink = report.New(o), o.Sink
 	return g, nil
 }
 

@@ -40,10 +40,16 @@ func (a *App) warnings() []string {
 	} else if err := a.spool.Trouble(); err != nil {
 		out = append(out, "the disk fails: "+err.Error())
 	}
+	for _, s := range a.gateway.SharedAddresses() {
+		out = append(out, fmt.Sprintf("all strangers on listener %s come from %s: a NAT or a proxy without PROXY stands in front, and the proof of the policy takes for granted that none does", s.Listener, s.Address))
+	}
 	for _, err := range []error{a.ledger.Err(), a.suppression.list.Err()} {
 		if err != nil {
 			out = append(out, "no mail is taken: "+err.Error())
 		}
+	}
+	if n, _, full := a.gateway.PostmasterHeld(); full {
+		out = append(out, fmt.Sprintf("%d messages to the postmaster are held since midnight UTC, more are refused: postern queue ls -held postmaster", n))
 	}
 	return append(out, expiring(a.now().cfg.Waivers, a.o.Now())...)
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -218,10 +220,15 @@ func TestWaiverEndsSoon(t *testing.T) {
 	if m := has(w.metrics(), "postern_policy_waivers_ending 0"); m != nil {
 		t.Errorf("metrics lack %q", m)
 	}
+	last := w.waivedUntil()
+	day, err := time.Parse(time.DateOnly, last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := day.Add(24 * time.Hour) // the day itself counts
 	mu.Lock()
-	ahead = 24 * 24 * time.Hour // a month has 28 days at the least, and 31 at the most
+	ahead = time.Until(end) - 6*24*time.Hour
 	mu.Unlock()
-	last := time.Now().AddDate(0, 1, 0).UTC().Format(time.DateOnly)
 	if s := status(w); len(s.Warnings) != 1 || len(has(s.Warnings[0], "PV001", "ends on "+last)) > 0 {
 		t.Errorf("a week before: %q", s.Warnings)
 	}
@@ -238,7 +245,7 @@ func TestWaiverEndsSoon(t *testing.T) {
 		t.Errorf("the log lacks %q", m)
 	}
 	mu.Lock()
-	ahead = 33 * 24 * time.Hour
+	ahead = time.Until(end) + time.Hour
 	mu.Unlock()
 	if s := status(w); len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "ended on "+last) {
 		t.Errorf("after it: %q", s.Warnings)
@@ -262,4 +269,19 @@ func TestMetrics(t *testing.T) {
 		"postern_accept_seconds_count 2", "postern_spool_sync_seconds_count", "postern_ledger_behind_octets", `postern_events_total{kind="accepted"} 2`, "postern_queue_waiting 0"); m != nil {
 		t.Errorf("metrics lack %q", m)
 	}
+}
+
+// waivedUntil gives the day that the configuration's waiver names: what it was made with
+// may be yesterday's by now.
+func (w *world) waivedUntil() string {
+	w.t.Helper()
+	b, err := os.ReadFile(w.file)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m := regexp.MustCompile(`until *= *"([0-9-]+)"`).FindSubmatch(b)
+	if m == nil {
+		w.t.Fatal("no waiver")
+	}
+	return string(m[1])
 }

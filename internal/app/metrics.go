@@ -16,6 +16,7 @@ type metrics struct {
 	events       *prometheus.CounterVec
 	verdicts     *prometheus.CounterVec
 	guard        prometheus.Counter
+	alarms       *prometheus.CounterVec
 	shaping      *prometheus.CounterVec
 	suppressed   *prometheus.CounterVec
 	suppressions *prometheus.CounterVec
@@ -39,6 +40,8 @@ func newMetrics() *metrics {
 	m.shaping = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_shaping_actions_total", Help: "Actions that shaping rules brought into force, by what they do and rule."}, []string{"does", "rule"})
 	m.suppressed = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_suppressed_total", Help: "Recipients of customers' mail that the suppression list kept from being mailed, by where."}, []string{"at"})
 	m.suppressions = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_suppressions_total", Help: "Addresses put on the suppression list since the start, by reason."}, []string{"reason"})
+	m.alarms = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_rate_alarms_total", Help: "Rates that departed from what was to be expected, by kind."}, []string{"kind"})
+	m.registry.MustRegister(m.alarms)
 	m.registry.MustRegister(m.suppressed, m.suppressions)
 	refusals := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_refusals_total", Help: "Replies that refused a session, a sender, a recipient or a message, by reason."}, []string{"reason"})
 	for r := range gateway.Reasons {
@@ -95,6 +98,7 @@ func (m *metrics) stores(a *App) {
 	m.gauge("postern_spool_trouble", "1 while the last group of commits did not become durable.", func() float64 { return flag(a.spool.Trouble() != nil) })
 	m.gauge("postern_ledger_failed", "1 once the ledger's index could not be written: no mail is taken until a restart.", func() float64 { return flag(a.ledger.Err() != nil) })
 	m.gauge("postern_suppression_failed", "1 once the suppression list could not be written: no mail is taken until a restart.", func() float64 { return flag(a.suppression.list.Err() != nil) })
+	m.gauge("postern_postmaster_held_today", "Messages to the postmaster that were held since midnight UTC.", func() float64 { n, _, _ := a.gateway.PostmasterHeld(); return float64(n) })
 	m.gauge("postern_ledger_behind_octets", "Octets of the spool's log that the ledger's index has not seen.", func() float64 { return behind(a.spool.Durable(), a.ledger.Position()) })
 }
 

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,5 +26,11 @@ func TestStrangersShareOneAddress(t *testing.T) {
 	}
 	if !shared() {
 		t.Error("no alarm")
+	}
+	st := status(w)
+	if !slices.ContainsFunc(st.Warnings, func(s string) bool {
+		return strings.Contains(s, "all strangers on listener internet come from 127.0.0.1")
+	}) {
+		t.Errorf("status does not warn: %v", st.Warnings)
 	}
 }

@@ -133,6 +133,7 @@ func FuzzClassify(f *testing.F) {
 func BenchmarkClassify(b *testing.B) {
 	c, all := bounce.New(), replies(b)
 	b.ReportAllocs()
+	defer processor(b)()
 	for i := 0; b.Loop(); i++ {
 		k := &all[i%len(all)]
 		c.Classify(0, "", k.text, k.provider)

@@ -32,6 +32,10 @@ type Bounds struct {
 	Age    time.Duration
 }
 
+// minBacklog is two segments of the spool, which goes by whole ones: the one that is
+// written, and the one before it, at whose end a file may stand that is not late at all.
+const minBacklog = 128 << 20
+
 // LogEvents are the kinds of event that a jsonl file can be limited to. They are the
 // ledger's names; internal/app has a test that holds them against it.
 func LogEvents() []string {
@@ -56,7 +60,9 @@ func (l *loader) logFile(hb *hclsyntax.Block) {
 	f.Rotate = b.bounds("rotate", Bounds{Octets: 256 << 20, Age: 24 * time.Hour})
 	f.Keep = b.bounds("keep", Bounds{})
 	if b.attr("backlog") != nil {
-		f.Backlog = b.size("backlog", f.Backlog)
+		if f.Backlog = b.size("backlog", f.Backlog); f.Backlog < minBacklog {
+			l.add(b.attr("backlog").Expr.Range(), "a log file's backlog is at least 128MiB", "the spool keeps its log in segments of 64MiB, and a file that begins a segment late is not late for it")
+		}
 	}
 	l.logEvents(b, &f)
 	if a := b.attr("path"); a != nil && f.Path != "" {

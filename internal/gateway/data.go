@@ -246,7 +246,10 @@ func (m *incoming) decide() *smtp.Reply {
 	}
 	m.rewrite()
 	m.copies()
-	return m.limit()
+	if reply := m.limit(); reply != nil {
+		return reply
+	}
+	return m.forPostmaster()
 }
 
 // evaluate asks for one recipient, whichever way it may be read.

@@ -66,19 +66,20 @@ type Reason uint8
 
 // The reasons.
 const (
-	NotForYou  Reason = iota // the listener is not for that client
-	Policy                   // a filter, the door or the default
-	BadAddress               // a path that cannot be read or routed
-	Unread                   // a header too large, a loop, a broken connection
-	Storage                  // no room, or the disk failed
-	RateLimit                // of a filter
-	NoAuth                   // authentication is required
-	Reasons                  // how many there are
+	NotForYou      Reason = iota // the listener is not for that client
+	Policy                       // a filter, the door or the default
+	BadAddress                   // a path that cannot be read or routed
+	Unread                       // a header too large, a loop, a broken connection
+	Storage                      // no room, or the disk failed
+	RateLimit                    // of a filter
+	NoAuth                       // authentication is required
+	PostmasterFull               // so much is held for the postmaster already
+	Reasons                      // how many there are
 )
 
 // String names a reason as metrics do.
 func (r Reason) String() string {
-	return [...]string{"not-for-you", "policy", "bad-address", "unread", "storage", "rate-limit", "no-auth"}[r]
+	return [...]string{"not-for-you", "policy", "bad-address", "unread", "storage", "rate-limit", "no-auth", "postmaster-full"}[r]
 }
 
 // Meter counts. Its methods are called on the way of every message: they look nothing
@@ -141,6 +142,7 @@ type Gateway struct {
 	o          Options
 	rates      *rates
 	neighbours *neighbours
+	postmaster postmaster
 }
 
 // New makes a Gateway.

@@ -1,11 +1,14 @@
 package gateway_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"postern.dev/postern/internal/config"
+	"postern.dev/postern/internal/gateway"
 	"postern.dev/postern/internal/policy"
 	"postern.dev/postern/internal/smtp"
 	"postern.dev/postern/internal/spool"
@@ -106,4 +109,59 @@ func (w *world) session(from client) smtp.Session {
 		w.t.Fatal(refused)
 	}
 	return s
+}
+
+// TestPostmasterIsBounded: strangers cannot fill the spool with mail to the postmaster, nor
+// can one network keep the others out; customers are not kept out by them; and the next
+// day there is room again.
+func TestPostmasterIsBounded(t *testing.T) {
+	var c counts
+	w := newWorldMeter(t, defaults, &c, nil)
+	const to = "postmaster@gw.esp.example"
+	from := func(i int) client { return client{stranger.listener, fmt.Sprintf("198.18.%d.%d", i/256, i%256)} }
+	fill := func(from client, size int) (taken int) {
+		for ; taken < 2000; taken++ {
+			if r := w.send(from, "\r\n"+strings.Repeat(strings.Repeat("x", 98)+"\r\n", size/100), to); r.Code != 250 {
+				if r.Code != 452 || r.Enhanced != (smtp.EnhancedCode{4, 2, 2}) {
+					t.Fatal(r)
+				}
+				return taken
+			}
+		}
+		return taken
+	}
+	if n := fill(from(1), 100); n != 100 {
+		t.Errorf("one network: %d were taken", n)
+	}
+	if r := w.send(from(2), "\r\nx\r\n", to); r.Code != 452 {
+		t.Errorf("its neighbour: %v", r)
+	}
+	if r := w.send(from(1), "\r\nx\r\n", "a@bounce.esp.example"); r.Code != 250 {
+		t.Errorf("other mail: %v", r)
+	}
+	if n := fill(from(256), 3_000_000); n != 2 {
+		t.Errorf("large ones: %d were taken", n)
+	}
+	if r := w.send(from(257), "\r\nx\r\n", to); r.Code != 250 {
+		t.Errorf("a small one beside them: %v", r)
+	}
+	for i := 2; i < 40; i++ {
+		fill(from(256*i), 100)
+	}
+	if n, _, full := w.gateway.PostmasterHeld(); n != 1000 || !full {
+		t.Errorf("%d are held, full %v", n, full)
+	}
+	if r := w.send(acme, "From: a@news.acme.example\r\n\r\nx\r\n", to); r.Code != 250 {
+		t.Errorf("a customer: %v", r)
+	}
+	if c.refused[gateway.PostmasterFull] == 0 {
+		t.Errorf("counted %+v", c.refused)
+	}
+	w.now = w.now.Add(24 * time.Hour)
+	if n, _, full := w.gateway.PostmasterHeld(); n != 0 || full {
+		t.Errorf("the next day: %d, %v", n, full)
+	}
+	if r := w.send(from(1), "\r\nx\r\n", to); r.Code != 250 {
+		t.Errorf("the next day: %v", r)
+	}
 }

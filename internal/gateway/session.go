@@ -93,6 +93,9 @@ func (s *session) Rcpt(_ context.Context, to smtp.Path, p smtp.RcptParams) *smtp
 			return replyOf(d)
 		}
 	}
+	if reply := s.postmasterFull(origin, readings); reply != nil {
+		return reply
+	}
 	if origin == policy.Customer && s.gateway.o.Suppressed != nil {
 		if reply := s.suppressed(customer, path, readings[0]); reply != nil {
 			return reply

@@ -67,7 +67,15 @@ func openAt(path string, header []byte, p *place, now time.Time) (*file, error) 
 	if err != nil {
 		return nil, err
 	}
-	out := &file{path: path, header: header, f: f, inode: inodeOf(st), size: min(int64(p.Size), st.Size()), began: st.ModTime(), astray: name != path}
+	if st.Size() < int64(p.Size) {
+		// Somebody has cut it, or it is another file that got the number of ours: that it has
+		// what is before the place, not even a header, cannot be relied on.
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+		return create(path, header, now)
+	}
+	out := &file{path: path, header: header, f: f, inode: inodeOf(st), size: int64(p.Size), began: st.ModTime(), astray: name != path}
 	if n := st.Size() - out.size; n > 0 && n <= maxTail {
 		out.tail = make([]byte, n)
 		if _, err := f.ReadAt(out.tail, out.size); err != nil {
@@ -124,6 +132,9 @@ func create(path string, header []byte, now time.Time) (*file, error) {
 		if err = f.Truncate(0); err == nil {
 			out.size = 0
 			_, err = f.Write(header)
+		}
+		if err == nil {
+			err = f.Sync() // a place that is behind the header may become durable before any line
 		}
 		if err != nil {
 			return nil, errors.Join(err, f.Close())

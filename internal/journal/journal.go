@@ -67,8 +67,12 @@ type Journal struct {
 
 	at    place // of what is written, durable or not
 	dirty bool  // at is ahead of what is durable
-	last  time.Time
-	since int64 // octets written since the last durable place
+	// suspect: a sync has failed, and lines since the last durable place may be lost.
+	suspect bool
+	// unmarked: the place does not lead to the file yet, which must have no line before it does.
+	unmarked bool
+	last     time.Time
+	since    int64 // octets written since the last durable place
 
 	reopen chan struct{}
 	work   sync.WaitGroup // compression under way
@@ -132,7 +136,7 @@ func Open(o Options) (*Journal, error) {
 		return nil, errors.Join(fmt.Errorf("log file %q: %w", o.Name, err), ps.close())
 	}
 	j.state = State{Name: o.Name, Format: o.Format, Path: o.Path, At: j.at.At, Seq: j.at.Seq}
-	if j.at.Inode == j.file.inode {
+	if j.at.Inode == j.file.inode && j.at.Size == uint64(j.file.size) {
 		return j, nil
 	}
 	if err := j.mark(); err != nil {
@@ -181,7 +185,11 @@ func (j *Journal) Follow(ctx context.Context) {
 		}
 	}
 	j.drain()
-	if err := j.save(); err != nil {
+	err := j.save()
+	if j.suspect {
+		err = errors.Join(err, j.rewind()) // the next start makes the lines again
+	}
+	if err != nil {
 		j.o.Log.Error("log file not made durable, the next start goes on from the last position", "name", j.o.Name, "err", err)
 	}
 	j.work.Wait()
@@ -194,7 +202,7 @@ func (j *Journal) Follow(ctx context.Context) {
 func (j *Journal) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	for j.at.At < j.o.Source.Durable() && ctx.Err() == nil {
+	for (j.suspect || j.at.At < j.o.Source.Durable()) && ctx.Err() == nil {
 		if err := j.step(ctx); err != nil {
 			return
 		}
@@ -224,6 +232,16 @@ func (j *Journal) report(err error) {
 
 // step writes what waits, or reads and writes the next events.
 func (j *Journal) step(ctx context.Context) error {
+	if j.suspect {
+		if err := j.rewind(); err != nil {
+			return err
+		}
+	}
+	if j.unmarked {
+		if err := j.mark(); err != nil {
+			return err
+		}
+	}
 	if len(j.file.wait) > 0 {
 		if err := j.flush(); err != nil {
 			return err
@@ -322,10 +340,40 @@ func (j *Journal) save() error {
 			return err
 		}
 	}
+	if j.suspect {
+		return errSuspect
+	}
 	if err := j.file.sync(); err != nil {
+		j.suspect = true
 		return fmt.Errorf("sync %s: %w", j.o.Path, err)
 	}
 	return j.mark()
+}
+
+var errSuspect = errors.New("lines are lost that could not be made durable")
+
+// rewind goes back to the last durable place. When a sync fails, the system may forget
+// what it could not write, and say of the next sync that all is well. So the lines since
+// then are cut off, and made again.
+func (j *Journal) rewind() error {
+	at := j.places.last
+	f, err := openAt(j.o.Path, j.lines.header(), &at, j.o.Now())
+	if err != nil {
+		return fmt.Errorf("open %s again: %w", j.o.Path, err)
+	}
+	if len(f.tail) > 0 {
+		if err := f.f.Truncate(f.size); err != nil {
+			return errors.Join(fmt.Errorf("cut %s: %w", j.o.Path, err), f.close())
+		}
+		f.tail = nil
+	}
+	old := j.file
+	j.file, j.at, j.since = f, at, 0
+	j.suspect, j.dirty, j.unmarked = false, false, f.inode != at.Inode || uint64(f.size) != at.Size
+	if err := old.close(); err != nil {
+		j.o.Log.Warn("log file not closed", "name", j.o.Name, "err", err)
+	}
+	return nil
 }
 
 // mark makes the place durable: all before it is in the file.
@@ -334,7 +382,7 @@ func (j *Journal) mark() error {
 	if err := j.places.save(j.at); err != nil {
 		return fmt.Errorf("save position of %s: %w", j.o.Path, err)
 	}
-	j.dirty, j.since, j.last = false, 0, j.o.Now()
+	j.dirty, j.unmarked, j.since, j.last = false, false, 0, j.o.Now()
 	j.mu.Lock()
 	j.state.At, j.state.Seq = j.at.At, j.at.Seq
 	j.mu.Unlock()

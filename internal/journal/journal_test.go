@@ -337,6 +337,153 @@ func TestGapIsTold(t *testing.T) {
 	}
 }
 
+// failing is a disk whose syncs fail while left is above zero.
+type failing struct {
+	disk
+	left int
+}
+
+func (f *failing) Sync() error {
+	if f.left--; f.left >= 0 {
+		return syscall.EIO
+	}
+	return f.disk.Sync()
+}
+
+// TestFailedSyncIsNotTrusted: lines that a failed sync was about are written again,
+// though the next sync says that all is well.
+func TestFailedSyncIsNotTrusted(t *testing.T) {
+	r, b, o := lifeOf(t, JSONL)
+	j := opened(t, o)
+	until(t, j, b)
+	st, err := os.Stat(o.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.life(r, o.Now())
+	for j.at.At < b.Durable() {
+		if err := j.step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.file.f = &failing{j.file.f, 1}
+	if err := j.save(); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	// What the disk has in place of the lines.
+	whole, err := os.ReadFile(o.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(whole[st.Size():])
+	if err := os.WriteFile(o.Path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until(t, j, b)
+	if got, want := written(t, o.Path, ""), b.expect(t, o); got != want {
+		t.Errorf("the file differs from the events: %s", firstDifference(got, want))
+	}
+	_ = errors.Join(j.file.close(), j.places.close())
+}
+
+// failingSlots fails its writes number from to number to.
+type failingSlots struct {
+	slots
+	n, from, to int
+}
+
+func (f *failingSlots) WriteAt(p []byte, off int64) (int, error) {
+	if f.n++; f.n >= f.from && f.n <= f.to {
+		return 0, syscall.EIO
+	}
+	return f.slots.WriteAt(p, off)
+}
+
+// TestUnmarkedFileHasNoLines: the place of a new file cannot be written down, and the
+// process dies. No line stands in both files.
+func TestUnmarkedFileHasNoLines(t *testing.T) {
+	r, b, o := lifeOf(t, PMTA)
+	o.RotateSize = 100
+	j := opened(t, o)
+	if err := j.step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	j.places.file = &failingSlots{slots: j.places.file, from: 2, to: 9} // the old file's last place is durable
+	for range 8 {
+		b.life(r, o.Now())
+		_ = j.step(t.Context())
+	}
+	if n := len(rotated(o.Path)); n != 1 {
+		t.Fatalf("%d files were put aside", n)
+	}
+	_ = errors.Join(j.file.close(), j.places.close())
+	j = opened(t, o)
+	until(t, j, b)
+	j.work.Wait()
+	if got, want := written(t, o.Path, string(j.lines.header())), b.expect(t, o); got != want {
+		t.Errorf("the files differ from the events: %s", firstDifference(got, want))
+	}
+	_ = errors.Join(j.file.close(), j.places.close())
+}
+
+// TestCutFileHasItsHeader: a file that lost what was in it, or took the number of ours,
+// begins with a header.
+func TestCutFileHasItsHeader(t *testing.T) {
+	r, b, o := lifeOf(t, PMTA)
+	j := opened(t, o)
+	until(t, j, b)
+	_ = errors.Join(j.file.close(), j.places.close())
+	if err := os.Truncate(o.Path, 0); err != nil {
+		t.Fatal(err)
+	}
+	b.life(r, o.Now())
+	j = opened(t, o)
+	until(t, j, b)
+	text, err := os.ReadFile(o.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.HasPrefix(text, j.lines.header()) || bytes.Count(text, j.lines.header()) != 1 || len(text) == len(j.lines.header()) {
+		t.Errorf("the file is %.200q", text)
+	}
+	_ = errors.Join(j.file.close(), j.places.close())
+}
+
+// lifeOf makes a few events and a journal's options.
+func lifeOf(t *testing.T, format Format) (*rand.Rand, *book, Options) {
+	r, b, dir := rand.New(rand.NewPCG(1, 1)), &book{}, t.TempDir()
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	o := Options{Name: "x", Format: format, Path: filepath.Join(dir, "mail.log"), Position: filepath.Join(dir, "x.position"), Source: b, Rows: b, Now: func() time.Time { return now }}
+	j := opened(t, o) // it begins with what happens from now on
+	_ = errors.Join(j.file.close(), j.places.close())
+	for range 5 {
+		b.life(r, now)
+	}
+	return r, b, o
+}
+
+func opened(t *testing.T, o Options) *Journal {
+	t.Helper()
+	j, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// until lets a journal write all events, and makes them durable.
+func until(t *testing.T, j *Journal, b *book) {
+	t.Helper()
+	for n := 0; j.at.At < b.Durable() || j.suspect || j.unmarked; n++ {
+		if err := j.step(t.Context()); n > 1000 {
+			t.Fatal(err)
+		}
+	}
+	if err := j.save(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestLinesHaveTheLedgersNames compares the lines of every kind of event with what the
 // ledger itself writes as JSON.
 func TestLinesHaveTheLedgersNames(t *testing.T) {

@@ -67,31 +67,27 @@ func (w *objects) lines(ctx context.Context, b []byte, seq uint64, e ledger.Even
 
 // line appends one line: the object of the event, with what we know of it around.
 func (w *objects) line(b []byte, seq uint64, kind string, v any, env *envelope) ([]byte, error) {
-	b = append(b, `{"seq":`...)
-	b = strconv.AppendUint(b, seq, 10)
-	b = append(b, `,"event":"`...)
-	b = append(b, kind...)
-	b = append(b, '"')
-	w.buf.Reset()
-	if err := w.json.Encode(v); err != nil {
-		return b, err
-	}
-	object := w.buf.Bytes()
-	if len(object) > len("{}\n") {
-		b = append(b, ',')
-	}
-	b = harmless(b, object[1:len(object)-2])
-	if env != nil {
+	m := members{b: append(b, `{"seq":`...)}
+	m.b = strconv.AppendUint(m.b, seq, 10)
+	m.text("event", kind)
+	if e, ok := v.(ledger.Event); !ok || !m.of(e) {
 		w.buf.Reset()
-		if err := w.json.Encode(env); err != nil {
+		if err := w.json.Encode(v); err != nil {
 			return b, err
 		}
-		if object = w.buf.Bytes(); len(object) > len("{}\n") {
-			b = append(b, `,"envelope":`...)
-			b = harmless(b, object[:len(object)-1])
+		object := w.buf.Bytes()
+		if len(object) > len("{}\n") {
+			m.b = append(m.b, ',')
 		}
+		m.b = harmless(m.b, object[1:len(object)-2])
 	}
-	return append(b, "}\n"...), nil
+	if env != nil {
+		m.envelope(env)
+	}
+	if m.err != nil {
+		return b, m.err
+	}
+	return append(m.b, "}\n"...), nil
 }
 
 func (w *objects) gap(b []byte, p *place) []byte {

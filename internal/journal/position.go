@@ -59,8 +59,15 @@ func (p *place) gapTime() time.Time { return time.UnixMicro(p.GapTime).UTC() }
 
 // places is the position file.
 type places struct {
-	file *os.File
+	file slots
 	last place
+}
+
+// slots is what a position file is used for.
+type slots interface {
+	io.WriterAt
+	io.Closer
+	Sync() error
 }
 
 var errPositionLost = errors.New("both copies of the position are damaged")

@@ -60,7 +60,7 @@ func (j *Journal) next(aside bool) error {
 		return fmt.Errorf("begin %s: %w", j.o.Path, err)
 	}
 	old := j.file
-	j.file, j.dirty = f, true
+	j.file, j.unmarked = f, true
 	if err := old.close(); err != nil {
 		j.o.Log.Warn("log file not closed", "name", j.o.Name, "err", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"sync"
 	"time"
 
 	"postern.dev/postern/internal/smtp"
@@ -19,15 +20,34 @@ import (
 // both directions.
 type codec struct {
 	writing bool
-	b       []byte
+	b       []byte // what was written, or what is left to read
+	text    string // all that is read: texts are parts of it
+	sub     []byte // memory for what is written within a field
 	bad     bool
+}
+
+// begin writes the number and the length of a field.
+func (c *codec) begin(n, length int) {
+	c.b = binary.AppendUvarint(c.b, uint64(n))
+	c.b = binary.AppendUvarint(c.b, uint64(length))
 }
 
 // put writes one field.
 func (c *codec) put(n int, p []byte) {
-	c.b = binary.AppendUvarint(c.b, uint64(n))
-	c.b = binary.AppendUvarint(c.b, uint64(len(p)))
+	c.begin(n, len(p))
 	c.b = append(c.b, p...)
+}
+
+// puts writes a field of text.
+func (c *codec) puts(n int, s string) {
+	c.begin(n, len(s))
+	c.b = append(c.b, s...)
+}
+
+// string gives a field that take gave as text. It stands right before what is left.
+func (c *codec) string(p []byte) string {
+	end := len(c.text) - len(c.b)
+	return c.text[end-len(p) : end]
 }
 
 // take reads field n if it is the next one, passing over numbers below it.
@@ -59,31 +79,32 @@ func (c *codec) take(n int) ([]byte, bool) {
 func (c *codec) str(n int, s *string) {
 	if c.writing {
 		if *s != "" {
-			c.put(n, []byte(*s))
+			c.puts(n, *s)
 		}
 		return
 	}
 	if p, ok := c.take(n); ok {
-		*s = string(p)
+		*s = c.string(p)
 	}
 }
 
 func (c *codec) strs(n int, list *[]string) {
 	if c.writing {
 		for i := range *list {
-			c.put(n, []byte((*list)[i]))
+			c.puts(n, (*list)[i])
 		}
 		return
 	}
 	for p, ok := c.take(n); ok; p, ok = c.take(n) {
-		*list = append(*list, string(p))
+		*list = append(*list, c.string(p))
 	}
 }
 
 func (c *codec) u64(n int, v *uint64) {
 	if c.writing {
 		if *v != 0 {
-			c.put(n, binary.AppendUvarint(nil, *v))
+			var room [binary.MaxVarintLen64]byte
+			c.put(n, binary.AppendUvarint(room[:0], *v))
 		}
 		return
 	}
@@ -98,7 +119,8 @@ func (c *codec) u64(n int, v *uint64) {
 func (c *codec) u64s(n int, list *[]uint64) {
 	if c.writing {
 		for i := range *list {
-			c.put(n, binary.BigEndian.AppendUint64(nil, (*list)[i]))
+			var room [8]byte
+			c.put(n, binary.BigEndian.AppendUint64(room[:0], (*list)[i]))
 		}
 		return
 	}
@@ -171,10 +193,21 @@ func (c *codec) id(n int, id *smtp.ID) {
 	}
 }
 
+// appendAddr puts the octets of an address behind b: 4 or 16.
+func appendAddr(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		v := a.As4()
+		return append(b, v[:]...)
+	}
+	v := a.As16()
+	return append(b, v[:]...)
+}
+
 func (c *codec) addr(n int, a *netip.Addr) {
 	if c.writing {
 		if a.IsValid() {
-			c.put(n, a.AsSlice())
+			var room [16]byte
+			c.put(n, appendAddr(room[:0], *a))
 		}
 		return
 	}
@@ -188,7 +221,8 @@ func (c *codec) addr(n int, a *netip.Addr) {
 func (c *codec) addrPort(n int, a *netip.AddrPort) {
 	if c.writing {
 		if a.IsValid() {
-			c.put(n, binary.BigEndian.AppendUint16(a.Addr().AsSlice(), a.Port()))
+			var room [18]byte
+			c.put(n, binary.BigEndian.AppendUint16(appendAddr(room[:0], a.Addr()), a.Port()))
 		}
 		return
 	}
@@ -215,14 +249,15 @@ func (c *codec) path(n int, p *Path) {
 func list[T any](c *codec, n int, items *[]T, walk func(*codec, *T)) {
 	if c.writing {
 		for i := range *items {
-			sub := codec{writing: true}
+			sub := codec{writing: true, b: c.sub[:0]}
 			walk(&sub, &(*items)[i])
 			c.put(n, sub.b)
+			c.sub = sub.b
 		}
 		return
 	}
 	for p, ok := c.take(n); ok; p, ok = c.take(n) {
-		sub := codec{b: p}
+		sub := codec{b: p, text: c.string(p)}
 		var item T
 		walk(&sub, &item)
 		c.bad = c.bad || sub.bad
@@ -236,12 +271,16 @@ type walker interface {
 	walk(*codec)
 }
 
+// writers lends memory to events that are being written.
+var writers = sync.Pool{New: func() any { return &codec{writing: true} }}
+
 // Encode gives the stored form of an event.
 func Encode(e Event) []byte {
-	c := codec{writing: true, b: make([]byte, 0, 256)}
-	c.b = append(c.b, byte(e.Kind()))
-	e.(walker).walk(&c)
-	return c.b
+	c := writers.Get().(*codec)
+	defer writers.Put(c)
+	c.b = append(c.b[:0], byte(e.Kind()))
+	e.(walker).walk(c)
+	return append(make([]byte, 0, len(c.b)), c.b...)
 }
 
 var errMalformed = errors.New("malformed event")
@@ -255,7 +294,7 @@ func Decode(b []byte) (Event, error) {
 	if e == nil {
 		return nil, fmt.Errorf("event of unknown kind %d", b[0])
 	}
-	c := codec{b: b[1:]}
+	c := codec{b: b[1:], text: string(b[1:])}
 	e.walk(&c)
 	if c.bad {
 		return nil, errMalformed

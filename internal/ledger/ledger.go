@@ -43,6 +43,7 @@ type Ledger struct {
 	log     *slog.Logger
 	now     func() time.Time
 	broken  *broken
+	rows    rows // of Apply
 
 	mu       sync.Mutex
 	position uint64
@@ -175,9 +176,12 @@ func (l *Ledger) Apply(pos uint64, events [][]byte) error {
 	b := l.db.NewBatch()
 	defer b.Close()
 	for _, ev := range events {
-		if err := l.index(b, ev); err != nil {
-			return err
-		}
+		l.index(&l.rows, ev)
+	}
+	err := l.rows.into(b)
+	l.rows.clear()
+	if err != nil {
+		return err
 	}
 	if err := b.Set(metaPosition, binary.BigEndian.AppendUint64(nil, pos), nil); err != nil {
 		return err
@@ -280,9 +284,10 @@ func (l *Ledger) step(ctx context.Context, src Source, bounded bool) (n int, idl
 }
 
 // suffix makes the end of a key from an event's time and content.
-func suffix(t time.Time, ev []byte) []byte {
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 16), uint64(t.UnixMicro()))
-	return binary.BigEndian.AppendUint64(b, xxhash.Sum64(ev))
+func suffix(t time.Time, ev []byte) (b [16]byte) {
+	binary.BigEndian.PutUint64(b[:], uint64(t.UnixMicro()))
+	binary.BigEndian.PutUint64(b[8:], xxhash.Sum64(ev))
+	return b
 }
 
 func key(space byte, parts ...[]byte) []byte {
@@ -293,7 +298,7 @@ func key(space byte, parts ...[]byte) []byte {
 	return k
 }
 
-func hash8(s string) []byte { return binary.BigEndian.AppendUint64(nil, xxhash.Sum64String(s)) }
+func hash8(s string) []byte { return u64(xxhash.Sum64String(s)) }
 
 func u64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 
@@ -309,97 +314,7 @@ func SubjectHash(subject string) uint64 {
 // (RFC 6376, section 3.5).
 func DKIMHash(b string) uint64 { return xxhash.Sum64String(strings.Join(strings.Fields(b), "")) }
 
-func (p Path) key() []byte { return hash8(p.Listener + "\x00" + p.Filter + "\x00" + p.Origin) }
-
-// index puts one event under all its keys. What cannot be decoded is kept apart.
-func (l *Ledger) index(b *pebble.Batch, ev []byte) error {
-	e, err := Decode(ev)
-	if err != nil {
-		l.log.Error("event not understood", "err", err)
-		return b.Set(key(keyBad, suffix(l.now(), ev)), ev, nil)
-	}
-	if s, ok := e.(*ShapingChanged); ok && s.State == ShapingUndone {
-		if err := b.Delete(s.inForce(), nil); err != nil {
-			return err
-		}
-	}
-	if w, ok := e.(*Watched); ok {
-		return w.index(b, ev)
-	}
-	for _, kv := range entries(e, ev) {
-		if err := b.Set(kv[0], kv[1], nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// entries lists the keys and values of an event.
-func entries(e Event, ev []byte) [][2][]byte {
-	sfx := suffix(e.When(), ev)
-	var out [][2][]byte
-	put := func(k, v []byte) { out = append(out, [2][]byte{k, v}) }
-	switch e := e.(type) {
-	case *Accepted:
-		put(key(keyEvent, e.ID[:]), ev)
-		if e.MessageID != "" {
-			put(key(keyMID, hash8(e.MessageID), e.ID[:]), nil)
-		}
-		if e.Queue != "" {
-			put(key(keyQueue, hash8(e.Watch+"\x00"+e.Queue), e.ID[:]), nil)
-		}
-		for _, d := range e.DKIM {
-			put(key(keyDKIM, u64(d), e.ID[:]), nil)
-		}
-		for i := range e.Decisions {
-			put(key(keyRcpt, hash8(RecipientKey(e.Decisions[i].Recipient)), e.ID[:]), nil)
-		}
-	case *HandedOff:
-		put(key(keyEvent, e.ID[:], sfx), ev)
-		put(handOffKey(e), []byte{originCode(e.Path.Origin)})
-		put(key(keyPath, e.Path.key(), sfx), Encode(e.counted()))
-	case *Attempted:
-		put(key(keyEvent, e.ID[:], sfx), ev)
-	case *Bounced:
-		put(key(keyEvent, e.ID[:], sfx), ev)
-		put(key(keyPath, e.Path.key(), sfx), ev)
-	case *Held:
-		put(key(keyEvent, e.ID[:], sfx), ev)
-		put(key(keyPath, e.Path.key(), sfx), ev)
-	case *Released:
-		put(key(keyEvent, e.ID[:], sfx), ev)
-	case *Dropped:
-		put(key(keyEvent, e.ID[:], sfx), ev)
-	case *GuardTripped:
-		put(key(keyEvent, e.ID[:], sfx), ev)
-		put(key(keyPath, e.Path.key(), sfx), ev)
-	case *Reported:
-		put(key(keyReport, sfx), ev)
-		put(key(keySeen, hash8(e.Identity)), nil)
-		if !e.Subject.IsZero() {
-			put(key(keyAbout, e.Subject[:], sfx), ev)
-		}
-		if !e.ID.IsZero() {
-			put(key(keyEvent, e.ID[:], sfx), ev)
-		}
-	case *IncidentChanged:
-		put(key(keyIncident, []byte(e.Incident), []byte{0}, sfx), ev)
-	case *PolicyLoaded:
-		put(key(keyPolicy, sfx), ev)
-		put(key(keyTime, sfx), ev)
-	case *Admin:
-		put(key(keyAdmin, sfx), ev)
-		put(key(keyTime, sfx), ev)
-	case *ShapingChanged:
-		put(key(keyShaping, sfx), ev)
-		if e.State == ShapingBegan {
-			put(e.inForce(), ev)
-		}
-	default:
-		put(key(keyTime, sfx), ev)
-	}
-	return out
-}
+func (p Path) key() []byte { h := p.hash(); return h[:] }
 
 // scan runs fn over the keys with a prefix, in order, until it gives false. from and
 // to bound what stands behind the prefix; either may be nil.

@@ -44,7 +44,7 @@ func (l *Ledger) Load(ctx context.Context, events iter.Seq2[Event, error]) error
 			return fmt.Errorf("load ledger: %w", err)
 		}
 	}
-	return nil
+	return l.Err()
 }
 
 // run gathers the entries of one key space.
@@ -66,6 +66,7 @@ func (r *run) value(e *entry) []byte { return r.octets[e.start+int(e.key):][:e.v
 
 type loader struct {
 	l    *Ledger
+	rows rows // of one event
 	runs map[byte]*run
 	held int // octets in all runs
 	n    int // tables
@@ -75,8 +76,10 @@ func (ld *loader) add(e Event) error {
 	if _, ok := e.(*ShapingChanged); ok {
 		return fmt.Errorf("%s is no history of messages", e.Kind())
 	}
-	for _, kv := range entries(e, Encode(e)) {
-		ld.put(kv[0], kv[1])
+	ld.rows.clear()
+	ld.rows.event(e, Encode(e))
+	for i := range ld.rows.all {
+		ld.put(ld.rows.key(i), ld.rows.all[i].value)
 	}
 	// What stands under a time or a message id comes nearly sorted: its tables hardly
 	// overlap, however small. The rest is better the more of it there is.

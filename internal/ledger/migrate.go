@@ -101,5 +101,7 @@ func (l *Ledger) again(b *pebble.Batch, k, ev []byte) error {
 	if err := b.Delete(k, nil); err != nil || idAlone {
 		return err
 	}
-	return l.index(b, ev)
+	var r rows
+	l.index(&r, ev)
+	return r.into(b)
 }

@@ -13,7 +13,8 @@ import (
 // oldEntries are the keys that an event of the first layout had, of the kinds that were
 // kept otherwise.
 func oldEntries(e Event, ev []byte) [][2][]byte {
-	sfx := suffix(e.When(), ev)
+	room := suffix(e.When(), ev)
+	sfx := room[:]
 	switch e := e.(type) {
 	case *Accepted:
 		return [][2][]byte{{key(keyEvent, e.ID[:], sfx), ev}, {key(keyTime, sfx), e.ID[:]}, {key(keyMID, hash8(e.MessageID), e.ID[:]), nil},
@@ -22,7 +23,13 @@ func oldEntries(e Event, ev []byte) [][2][]byte {
 		a := e.Source.As16()
 		return [][2][]byte{{key(keyEvent, e.ID[:], sfx), ev}, {key('s', a[:], hash8(e.Domain), sfx), e.ID[:]}, {key(keyPath, e.Path.key(), sfx), ev}}
 	}
-	return entries(e, ev)
+	var r rows
+	r.event(e, ev)
+	var out [][2][]byte
+	for i := range r.all {
+		out = append(out, [2][]byte{r.key(i), r.all[i].value})
+	}
+	return out
 }
 
 // TestMigrate: a ledger of the first layout answers like one of today's.

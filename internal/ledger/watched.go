@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"postern.dev/postern/internal/smtp"
 )
 
@@ -63,24 +61,6 @@ func (e *Watched) walk(c *codec) {
 		o.State = []byte(s)
 	})
 	c.strs(14, &e.Closed)
-}
-
-// index keeps the latest place of each file, and the messages under way.
-func (e *Watched) index(b *pebble.Batch, _ []byte) error {
-	w := hash8(e.Watch)
-	for i := range e.Open {
-		if err := b.Set(key(keyWatch, w, []byte{'o'}, []byte(e.Open[i].Queue)), e.Open[i].State, nil); err != nil {
-			return err
-		}
-	}
-	for _, q := range e.Closed {
-		if err := b.Delete(key(keyWatch, w, []byte{'o'}, []byte(q)), nil); err != nil {
-			return err
-		}
-	}
-	place := *e
-	place.Open, place.Closed = nil, nil
-	return b.Set(key(keyWatch, w, []byte{'f'}, u64(e.Device), u64(e.Inode)), Encode(&place), nil)
 }
 
 // WatchState gives where a watch has got to in each file, and its messages under way.

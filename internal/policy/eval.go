@@ -217,14 +217,24 @@ func (p *Program) customer(f *Facts) (pool string, barred bool) {
 // operator's address where that is safe: at an inside host that sends nothing on, or a
 // declared sink that is at no inside host. Otherwise it is held, to be read in the queue.
 func (p *Program) toPostmaster(w *walk, d *Decision) {
-	t := p.Topology
-	h := p.InsideFor(t.Postmaster)
-	if safe := h == "" && t.DeclaredSink(t.Postmaster) || h != "" && !t.resends(h); safe {
-		d.Rcpt, d.Rewritten = t.Postmaster, true
+	if p.postmasterReachable() {
+		d.Rcpt, d.Rewritten = p.Topology.Postmaster, true
 		p.deliver(w, d, "")
 		return
 	}
 	d.Disposition, d.Text = Hold, "postmaster"
+}
+
+func (p *Program) postmasterReachable() bool {
+	t := p.Topology
+	h := p.InsideFor(t.Postmaster)
+	return h == "" && t.DeclaredSink(t.Postmaster) || h != "" && !t.resends(h)
+}
+
+// HoldsForPostmaster reports whether what anybody writes to an address is held, to be read
+// in the queue.
+func (p *Program) HoldsForPostmaster(rcpt Address) bool {
+	return rcpt.Local == "postmaster" && slices.Contains(p.Topology.Postmasters, rcpt) && !slices.Contains(p.Topology.Reports, rcpt) && !p.postmasterReachable()
 }
 
 func (t *Topology) resends(host string) bool {

@@ -2,9 +2,11 @@ package policy_test
 
 import (
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"regexp"
 	"regexp/syntax"
+	"strconv"
 	"testing"
 
 	"postern.dev/postern/internal/ahocorasick"
@@ -68,6 +70,9 @@ func TestIndexChangesNothing(t *testing.T) {
 	rounds := 600
 	if testing.Short() {
 		rounds = 200
+	}
+	if n, err := strconv.Atoi(os.Getenv("POSTERN_SOAK")); err == nil {
+		rounds = max(rounds, n)
 	}
 	for seed := range uint64(rounds) {
 		r := rand.New(rand.NewPCG(seed, 7))

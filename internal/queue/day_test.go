@@ -195,7 +195,7 @@ func (d *day) play() {
 	}
 	time.Sleep(2 * time.Hour)
 	if waiting, held := d.q.Counts(); waiting+held > 0 {
-		d.t.Errorf("seed %d: %d still wait and %d are held, and nothing keeps them: %+v", d.seed, waiting, held, d.q.List(queue.Select{Limit: 3}))
+		d.t.Errorf("seed %d: at %s %d still wait and %d are held, and nothing keeps them: %+v", d.seed, d.wall.Now(), waiting, held, d.q.List(queue.Select{Limit: 3}))
 	}
 	d.verify()
 	d.stop()
@@ -315,11 +315,12 @@ func (d *day) restart() {
 	d.q.Stop(ctx)
 	d.net.wg.Wait()
 	d.follow()
+	healthy := !d.full && d.store.Err() == nil
 	if err := d.store.Close(); err != nil {
 		d.t.Errorf("seed %d: close: %v", d.seed, err)
 	}
 	d.again()
-	d.lost(time.Time{}, !d.full)
+	d.lost(time.Time{}, healthy)
 }
 
 // lost notes which copies were taken by a peer although the node has come up with them

@@ -98,7 +98,7 @@ func (d *delivery) stopped() bool {
 	if d.rt.Relays(policy.Origin(d.m.Origin), rcpt, d.w.queue.site.inside) && d.guarded(rcpt) {
 		return true
 	}
-	if d.q.o.Suppressed != nil && d.m.Customer != "" && d.q.o.Suppressed(d.m.Customer, d.r.To) {
+	if d.suppressed() {
 		d.fail(egress.Outcome{Status: egress.Failed, Reply: "recipient is on the customer's suppression list", Code: "5.7.1"}, "suppressed")
 		return true
 	}
@@ -109,6 +109,10 @@ func (d *delivery) stopped() bool {
 		return true
 	}
 	return !d.enters(t)
+}
+
+func (d *delivery) suppressed() bool {
+	return d.q.o.Suppressed != nil && d.m.Customer != "" && d.q.o.Suppressed(d.m.Customer, d.r.To)
 }
 
 // guarded deals with a stranger's message about to be relayed, and reports whether it
@@ -160,7 +164,7 @@ func (d *delivery) shares(o *delivery) bool {
 }
 
 // mail makes the transaction for recipients that share one.
-func (d *delivery) mail(c *egress.Conn, all []delivery, header []byte, from smtp.Path) *smtp.Mail {
+func (d *delivery) mail(all []delivery, header []byte, from smtp.Path) *smtp.Mail {
 	m := &smtp.Mail{From: from, To: make([]smtp.Recipient, 0, len(all)), Header: header, Body: d.body}
 	for i := range all {
 		r := all[i].r

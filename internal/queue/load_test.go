@@ -158,7 +158,7 @@ func (present) Elapsed() time.Duration                 { return time.Since(start
 func (present) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
 // loaded makes a queue over a store of made-up messages.
-func loaded(tb testing.TB, s *made, n *sinks, l Limits) *Queue {
+func loaded(tb testing.TB, s Store, n *sinks, l Limits) *Queue {
 	tb.Helper()
 	ring, err := stamp.NewRing([]stamp.Key{{ID: 1, Secret: make([]byte, 32), Created: time.Now()}})
 	if err != nil {

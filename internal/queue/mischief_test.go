@@ -13,6 +13,7 @@ import (
 	"postern.dev/postern/internal/ledger"
 	"postern.dev/postern/internal/queue"
 	"postern.dev/postern/internal/smtp"
+	"postern.dev/postern/internal/spool"
 )
 
 // mood is how a peer treats mail, in percent of each stage.
@@ -324,6 +325,8 @@ func (d *day) history(c copyOf) string {
 // settle waits until nobody is at work and all events have been followed: it looks
 // between two moments of the simulated time.
 func (d *day) settle() {
+	// What was promised before goes first.
+	_, _ = d.store.Spool.Commit(context.Background(), &spool.Batch{})
 	for deadline := time.Now().Add(time.Hour); time.Now().Before(deadline); time.Sleep(time.Second) {
 		d.net.mu.Lock()
 		open := d.net.open

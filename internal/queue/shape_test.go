@@ -421,36 +421,110 @@ func TestSuppressionFails(t *testing.T) {
 }
 
 // TestActionTakesEffect: what a reply has set off binds the very next message, though the
-// limits were asked for a moment ago.
+// limits were asked for a moment ago and that message may have been announced already.
 func TestActionTakesEffect(t *testing.T) {
-	var mu sync.Mutex
-	shut := false
-	s := &shaper{}
-	s.judge = func(shaping.Traffic, shaping.Reply) shaping.Judgement {
-		mu.Lock()
-		defer mu.Unlock()
-		shut = true
-		return shaping.Judgement{Actions: []shaping.Action{{ID: "x", Kind: "suspend", Scope: "site"}}}
+	for _, c := range []struct {
+		name, ehlo string
+		nth        int
+		reply      string // to the end of the nth message's data
+	}{
+		{"first message", "", 1, "250 2.0.0 yes"},
+		{"third message", "", 3, "250 2.0.0 yes"},
+		{"third message, with pipelining", "PIPELINING", 3, "250 2.0.0 yes"},
+		{"refusal of the third, with pipelining", "PIPELINING", 3, "554 5.7.1 no"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var mu sync.Mutex
+			seen := 0
+			s := &shaper{}
+			s.judge = func(shaping.Traffic, shaping.Reply) shaping.Judgement {
+				mu.Lock()
+				defer mu.Unlock()
+				if seen++; seen != c.nth {
+					return shaping.Judgement{}
+				}
+				return shaping.Judgement{Actions: []shaping.Action{{ID: "x", Kind: "suspend", Scope: "site"}}}
+			}
+			s.blocked = func(shaping.Traffic, time.Time) (shaping.Block, bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				return shaping.Block{Scope: "site", Until: epoch.Add(time.Hour)}, seen >= c.nth
+			}
+			w := shaped(t, s)
+			w.routing.Limits.PerSite = 1
+			nth := 0
+			w.net.add("there.example", &peer{ehlo: c.ehlo, end: func(string) string {
+				mu.Lock()
+				defer mu.Unlock()
+				if nth++; nth == c.nth {
+					return c.reply
+				}
+				return "250 2.0.0 yes"
+			}})
+			for i := range 6 {
+				w.commit(w.message(nil, fmt.Sprintf("r%d@there.example", i)))
+			}
+			w.q.Start()
+			awaitCount(w, c.nth)
+			w.settleDown()
+			mu.Lock()
+			if nth != c.nth {
+				t.Errorf("%d were tried", nth)
+			}
+			mu.Unlock()
+			sites := w.q.Sites()
+			if len(sites) != 1 || sites[0].Ready != 6-c.nth {
+				t.Errorf("sites: %+v", sites)
+			}
+		})
 	}
-	s.blocked = func(shaping.Traffic, time.Time) (shaping.Block, bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		return shaping.Block{Scope: "site", Until: epoch.Add(time.Hour)}, shut
+}
+
+// concluded counts the messages that have left or were given up.
+func concluded(w *world) int { return count[*ledger.HandedOff](w) + count[*ledger.Bounced](w) }
+
+func awaitCount(w *world, n int) {
+	w.t.Helper()
+	for until := time.Now().Add(time.Minute); concluded(w) < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			w.t.Fatalf("%d of %d", concluded(w), n)
+		}
 	}
-	w := shaped(t, s)
-	w.routing.Limits.PerSite = 1
-	w.net.add("there.example", &peer{})
-	w.commit(w.message(nil, "a@there.example"))
-	w.commit(w.message(nil, "b@there.example"))
-	w.q.Start()
-	awaitKind[*ledger.HandedOff](w, 1)
-	w.settleDown()
-	if n := count[*ledger.HandedOff](w); n != 1 {
-		t.Errorf("%d left", n)
-	}
-	sites := w.q.Sites()
-	if len(sites) != 1 || sites[0].Ready != 1 {
-		t.Errorf("sites: %+v", sites)
+}
+
+// TestNextIsAnnounced: the commands of a message that waits go out with the end of the
+// data of the one before, once that connection has shown that it takes mail, and urgent
+// mail is never bound to a connection that is not free yet.
+func TestNextIsAnnounced(t *testing.T) {
+	for _, c := range []struct {
+		name, ehlo string
+		urgent     bool
+		want       int
+	}{
+		{"with pipelining", "PIPELINING", false, 4}, // not with the first, and nothing is behind the last
+		{"without", "", false, 0},
+		{"urgent", "PIPELINING", true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, 1)
+			p := &peer{ehlo: c.ehlo}
+			w.net.add("there.example", p)
+			w.routing.Limits.PerSite = 1
+			for i := range 6 {
+				w.commit(w.message(func(m *spool.Message) {
+					if c.urgent {
+						m.Priority = spool.High
+					}
+				}, fmt.Sprintf("r%d@there.example", i)))
+			}
+			w.q.Start()
+			awaitCount(w, 6)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.behind != c.want || len(p.got) != 6 {
+				t.Errorf("%d announced, want %d; %d arrived", p.behind, c.want, len(p.got))
+			}
+		})
 	}
 }
 

@@ -19,11 +19,11 @@ type worker struct {
 	queue *ready
 	way   *way // nil where the pool has no sources
 	conn  *egress.Conn
-	tried string         // the host that it tries to connect to, or tried last in vain
-	batch []ref          // what it has in hand
-	hand  []item         // as they were when it took them
-	pass  []shaping.Pass // of those through throttles of their pool, customer or campaign
-	of    string         // provider of the site at that time
+	tried string // the host that it tries to connect to, or tried last in vain
+	lot          // what it has in hand
+	next  coming
+	good  bool   // the last transaction on the connection went well
+	of    string // provider of the site when it took the lot
 
 	signal   chan bool // ends its wait: true for mail, false for leaving
 	since    int64     // it waits, Unix milliseconds
@@ -48,6 +48,9 @@ func (w *worker) work() {
 // take puts the next items into the worker's hand. With a connection it waits a little
 // where there are none. It reports whether the worker goes on.
 func (w *worker) take() bool {
+	if len(w.next.open) > 0 {
+		return true
+	}
 	q := w.q
 	q.mu.Lock()
 	for {
@@ -176,44 +179,62 @@ func (q *Queue) within(w *worker, now time.Time) time.Duration {
 
 // attempt tries what the worker has in hand and settles the outcomes.
 func (w *worker) attempt() {
+	next := w.next
+	open, m := next.open, next.mail
+	if w.next = (coming{}); len(open) > 0 {
+		w.lot = next.lot
+	} else if open = w.load(); len(open) == 0 {
+		return
+	}
+	defer open[0].body.Close()
+	defer w.leave()
+	for first := true; len(open) > 0; first = false {
+		if !first {
+			w.countOne()
+		}
+		open = open[w.transact(open, m):]
+		m = nil
+	}
+}
+
+// load reads the message that the worker has in hand, and gives the recipients that
+// nobody objects to.
+func (w *worker) load() []delivery {
 	q := w.q
 	m, body, err := q.o.Store.Open(w.hand[0].id)
 	if lacking(err) {
 		w.recount(len(w.batch), 0)
 		w.putBack(w.batch, err)
-		return
+		return nil
 	}
 	if err != nil {
 		for _, r := range w.batch {
 			q.unreadable(r, err)
 		}
-		return
+		return nil
 	}
-	defer body.Close()
 	rt := q.o.Routing()
 	ds := make([]delivery, 0, len(w.batch))
 	for i, r := range w.batch {
 		it := &w.hand[i]
 		ds = append(ds, delivery{q: q, w: w, ref: r, rcpt: int(it.rcpt), attempts: int(it.attempts), m: m, r: &m.Recipients[it.rcpt], body: body, rt: rt})
 	}
+	open := ds[:0]
 	if w.way == nil {
 		q.settleAll(ds, egress.FromError(errors.New("pool "+w.queue.pool+" is not configured any more")), "connect")
-		return
-	}
-	defer w.leave()
-	open := ds[:0]
-	for i := range ds {
-		if !ds[i].stopped() {
-			open = append(open, ds[i])
+	} else {
+		for i := range ds {
+			if !ds[i].stopped() {
+				open = append(open, ds[i])
+			}
 		}
+		w.recount(len(ds), len(open))
 	}
-	w.recount(len(ds), len(open))
-	for first := true; len(open) > 0; first = false {
-		if !first {
-			w.countOne()
-		}
-		open = open[w.transact(open):]
+	if len(open) == 0 {
+		w.leave()
+		body.Close()
 	}
+	return open
 }
 
 // recount takes back what was counted for recipients that were stopped before the peer
@@ -249,27 +270,40 @@ func (w *worker) countOne() {
 	w.queue.site.messages.take(1, now)
 }
 
-// transact delivers to the recipients at the beginning that can share a transaction and
-// gives their number. A connection that was used before may have ended meanwhile, or
-// the peer may want no more on it: that is no verdict on this message, so it is tried
-// again at once on a new one.
-func (w *worker) transact(ds []delivery) int {
+// transaction makes the transaction for the recipients at the beginning that can share
+// one.
+func transaction(ds []delivery) *smtp.Mail {
 	header, from := ds[0].stamped()
 	n := 1
 	demand := ds[0].security()
 	for n < len(ds) && ds[n].shares(&ds[0]) && ds[n].security() == demand {
 		n++
 	}
-	ds = ds[:n]
+	return ds[0].mail(ds[:n], header, from)
+}
+
+// transact delivers to the recipients at the beginning that can share a transaction and
+// gives their number. m is their transaction where it has been announced. A connection that was used before may have ended meanwhile, or
+// the peer may want no more on it: that is no verdict on this message, so it is tried
+// again at once on a new one.
+func (w *worker) transact(open []delivery, m *smtp.Mail) int {
+	if m == nil {
+		m = transaction(open)
+	}
+	n := len(m.To)
+	ds := open[:n]
+	if n == len(open) {
+		m.Next = w.ahead
+	}
 	ds[0].rewind()
-	w.secure(demand)
+	w.secure(ds[0].security())
 	again := w.conn != nil
 	for {
 		if w.conn == nil && !w.connect(ds) {
 			return n
 		}
 		w.conn.Sent++
-		res := w.conn.Send(w.q.ctx, ds[0].mail(w.conn, ds, header, from))
+		res := w.conn.Send(w.q.ctx, m)
 		if again && ended(&res) {
 			w.hangUp()
 			again = false
@@ -287,10 +321,19 @@ func (w *worker) transact(ds []delivery) int {
 			return n
 		}
 		ds = w.fewer(ds, &res)
-		w.q.concludeAll(ds, func(i int) (egress.Outcome, shaping.Reply) { return outcome(&res, i) })
+		w.good = true
+		w.q.concludeAll(ds, func(i int) (egress.Outcome, shaping.Reply) {
+			o, r := outcome(&res, i)
+			w.good = w.good && o.Status == egress.Delivered
+			return o, r
+		})
+		for i := range ds {
+			w.good = w.good && len(ds[i].judgement.Actions) == 0
+		}
 		if !w.conn.Usable() {
 			w.hangUp()
 		}
+		w.reconsider()
 		return n
 	}
 }
@@ -321,7 +364,7 @@ func (w *worker) fewer(ds []delivery, res *smtp.Result) []delivery {
 // hangUp closes the connection without a word.
 func (w *worker) hangUp() {
 	_ = w.conn.Close()
-	w.conn = nil
+	w.conn, w.good = nil, false
 }
 
 // connect finds the hosts and connects to the first that answers. Where none does, what

@@ -35,7 +35,6 @@ const patience = 20 * time.Second
 type clock struct {
 	mu      sync.Mutex
 	now     time.Time
-	off     time.Duration // by how much somebody has set it
 	timers  []timer
 	changed chan struct{}
 }
@@ -47,12 +46,9 @@ type timer struct {
 
 func newClock() *clock { return &clock{now: epoch, changed: make(chan struct{})} }
 
-func (c *clock) Now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now.Add(c.off) }
+func (c *clock) Now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now }
 
 func (c *clock) Elapsed() time.Duration { c.mu.Lock(); defer c.mu.Unlock(); return c.now.Sub(epoch) }
-
-// set moves the time of day alone, as somebody does who sets a clock.
-func (c *clock) set(by time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.off += by }
 
 func (c *clock) After(d time.Duration) <-chan time.Time {
 	c.mu.Lock()
@@ -208,6 +204,7 @@ type peer struct {
 	each      []int // transactions of each connection
 	got       []delivery
 	heard     []string // MAIL and RCPT commands as they came
+	behind    int      // messages with whose end more came
 }
 
 // internet is where the queue's transport goes.
@@ -420,6 +417,11 @@ func (s *talk) data() bool {
 			return false
 		}
 		if line == ".\r\n" {
+			if s.r.Buffered() > 0 {
+				s.p.mu.Lock()
+				s.p.behind++
+				s.p.mu.Unlock()
+			}
 			break
 		}
 		text.WriteString(strings.TrimPrefix(line, "."))

@@ -77,7 +77,7 @@ func (c *trial) byStamp(ctx context.Context) (bool, error) {
 			return true, nil
 		}
 		grade := GradeB // the stamp is true; whether this is its mail shows in the way that it went
-		if c.way == direct || c.r.Format == message.FormatDSN || c.way == unseen && !c.stated() {
+		if c.way == direct || c.r.Format.Bounce() || c.way == unseen && !c.stated() {
 			grade = GradeA
 		}
 		return true, c.conclude(ctx, row, grade)

@@ -248,6 +248,25 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// TestAnswersReportNothing: what a machine answers to mail that arrived is no bounce, and
+// is told apart from what cannot be read.
+func TestAnswersReportNothing(t *testing.T) {
+	j, _, _ := fixture(t)
+	for format, head := range map[string]string{
+		"auto-reply": "Subject: Automatic reply: The news\r\nAuto-Submitted: auto-replied\r\n",
+		"challenge":  "Subject: Please confirm your message\r\nAuto-Submitted: auto-replied\r\n",
+	} {
+		raw := "Return-Path: <>\r\nFrom: r@there.example\r\n" + head + "\r\n550 5.1.1 is no longer my number; write to <s@there.example>.\r\n"
+		if format == "challenge" {
+			raw = strings.Replace(raw, "550 5.1.1 is no longer my number; w", "W", 1)
+		}
+		v, err := j.Judge(ctx, report.Input{Raw: []byte(raw), Peer: peer})
+		if err != nil || v.Kind != report.Malformed || v.Format != format || len(v.Refusals) > 0 || v.Pages() {
+			t.Errorf("%s: %+v, %v", format, v, err)
+		}
+	}
+}
+
 // TestRealReports judges the real reports of the corpus against a ledger that never
 // sent any of it: none may come out as sent, leaked or bypassed.
 func TestRealReports(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"postern.dev/postern/internal/mailauth"
-	"postern.dev/postern/internal/message"
 )
 
 // authenticate settles whether the reporter is who he says: a provider that the
@@ -71,7 +70,7 @@ func (c *trial) impostor() string {
 // toCFBL reports a report to the address that the returned mail's CFBL-Address names
 // (RFC 9477, section 5).
 func (c *trial) toCFBL() bool {
-	if c.r.Original == nil || c.in.To.Domain == "" || c.r.Format == message.FormatDSN {
+	if c.r.Original == nil || c.in.To.Domain == "" || c.r.Format.Bounce() {
 		return false
 	}
 	for _, v := range c.r.Original.All("CFBL-Address") {
@@ -103,7 +102,7 @@ func (c *trial) weigh() *Verdict {
 	case v.Kind == Leaked || v.Kind == Bypassed:
 		v.Grade = GradeC
 		v.Reason += "; the reporter is not authenticated"
-	case v.Grade == GradeA && c.r.Format != message.FormatDSN:
+	case v.Grade == GradeA && !c.r.Format.Bounce():
 		v.Grade = GradeB
 	}
 	if c.wait && c.mayWait() {

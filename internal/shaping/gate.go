@@ -11,10 +11,22 @@ import (
 
 // gate counts what passes one throttle.
 type gate struct {
-	mu     sync.Mutex
-	due    int64 // when the next one is due, if they came evenly (GCRA); Unix nanoseconds
-	turned int   // away, and not back yet, as far as one can tell
-	under  int   // under way
+	mu    sync.Mutex
+	due   int64           // when the next one is due, if they came evenly (GCRA); Unix nanoseconds
+	turns map[asker]int64 // when those were told to ask again that were turned away
+	tail  int64           // the latest of these
+	under int             // under way
+}
+
+// asker is what asks one at a time: a lane of the queue.
+type asker struct{ site, pool, customer, campaign string }
+
+// askerOf tells who asks: what the queue holds back where this throttle says so.
+func (a *Action) askerOf(t *Traffic) asker {
+	if a.Scope == "pool" {
+		return asker{site: t.Site, pool: t.Pool}
+	}
+	return asker{t.Site, t.Pool, t.Customer, t.Campaign}
 }
 
 // gated reports whether a throttle has a gate.
@@ -29,24 +41,20 @@ const (
 	gateSlack    = 10 * time.Millisecond
 	gatePatience = 500 * time.Millisecond
 	gateSpread   = 50
+	maxTurns     = 4096
 )
 
 // enter lets one pass, or tells how long to wait.
-func (g *gate) enter(a *Action, now time.Time) time.Duration {
+func (g *gate) enter(a *Action, who asker, now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	wait := g.waits(a, now)
 	if a.Rate != nil {
 		each := int64(a.Rate.Per) / int64(max(a.Rate.Count, 1))
 		if wait > 0 {
-			// Whoever comes next is sent to the turn after, so that a thousand sites under
-			// one throttle do not all ask again at once.
-			wait += time.Duration(int64(min(g.turned, gateSpread)) * each)
-			g.turned++
-			return wait
+			return g.turn(who, wait, each, now)
 		}
-		missed := max(now.UnixNano()-g.due, 0) / each // turns of those who did not come back
-		g.turned = max(g.turned-1-int(min(missed, gateSpread)), 0)
+		delete(g.turns, who)
 		g.due = max(g.due, now.UnixNano()) + each
 	}
 	if wait > 0 {
@@ -54,6 +62,28 @@ func (g *gate) enter(a *Action, now time.Time) time.Duration {
 	}
 	g.under++
 	return 0
+}
+
+// turn tells somebody who is turned away when to ask again: each one at a turn of his own,
+// so that a thousand sites under one throttle do not all ask at once; the same one at
+// the same turn. The lock is held.
+func (g *gate) turn(who asker, wait time.Duration, each int64, now time.Time) time.Duration {
+	ns := now.UnixNano()
+	if at := g.turns[who]; at > ns {
+		return time.Duration(at - ns)
+	}
+	if g.tail < ns || len(g.turns) >= maxTurns {
+		clear(g.turns) // of those who did not come back
+	}
+	at := ns + int64(wait)
+	if len(g.turns) > 0 {
+		at = min(max(at, g.tail+each), at+gateSpread*each)
+	}
+	if g.turns == nil {
+		g.turns = map[asker]int64{}
+	}
+	g.turns[who], g.tail = at, max(g.tail, at)
+	return time.Duration(at - ns)
 }
 
 // waits tells how long the next one would have to wait. The lock is held.
@@ -123,7 +153,7 @@ func (s *Shaping) Enter(t Traffic, now time.Time) (p Pass, b Block, held bool) {
 			if !a.inForce(now) || p.n == maxThrottles {
 				continue
 			}
-			if wait := a.gate.enter(a, now); wait > 0 {
+			if wait := a.gate.enter(a, a.askerOf(&t), now); wait > 0 {
 				p.end(true)
 				return p, Block{Until: now.Add(wait), Scope: a.Scope, Reason: a.said, Action: a.ID}, true
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // throttled makes a Shaping in which one reply has set an effect off.
-func throttled(t *testing.T, e shaping.Effect) *shaping.Shaping {
+func throttled(t testing.TB, e shaping.Effect) *shaping.Shaping {
 	t.Helper()
 	e.Kind, e.For = "throttle", time.Hour
 	s := with(t, &shaping.Rules{Rules: []shaping.Rule{rule("slow", shaping.Rule{Then: []shaping.Effect{e}})}})

@@ -366,6 +366,7 @@ func TestHotPathMakesNothing(t *testing.T) {
 	ask := func(state string) {
 		check("Blocked "+state, func() { s.Blocked(tr, noon) })
 		check("Limits "+state, func() { s.Limits(tr, noon) })
+		check("Enter "+state, func() { p, _, _ := s.Enter(tr, noon); p.Leave() })
 		check("Observe 250 "+state, func() { s.Observe(tr, shaping.Reply{Code: 250, Text: "250 ok"}, noon) })
 	}
 	ask("at rest")
@@ -404,22 +405,34 @@ func BenchmarkHotPath(b *testing.B) {
 		s.Observe(tr, reply(421, "rule 8 says so"), noon)
 	}
 	b.Run("Blocked", func(b *testing.B) {
+		defer processor(b)()
 		for b.Loop() {
 			s.Blocked(tr, noon)
 		}
 	})
 	b.Run("Limits", func(b *testing.B) {
+		defer processor(b)()
 		for b.Loop() {
 			s.Limits(tr, noon)
 		}
 	})
+	b.Run("Enter", func(b *testing.B) {
+		gated := throttled(b, shaping.Effect{Scope: "customer", Within: "everywhere", Rate: &shaping.Rate{Count: 1e9, Per: time.Second}})
+		defer processor(b)()
+		for b.Loop() {
+			p, _, _ := gated.Enter(tr, noon)
+			p.Leave()
+		}
+	})
 	b.Run("Observe250", func(b *testing.B) {
+		defer processor(b)()
 		for b.Loop() {
 			s.Observe(tr, shaping.Reply{Code: 250, Text: "250 2.0.0 OK"}, noon)
 		}
 	})
 	long := "421 4.7.0 [TSS04] Messages from 192.0.2.25 temporarily deferred due to unexpected volume or user complaints - 4.16.55.1; see https://postmaster.yahooinc.com/error-codes"
 	b.Run("Observe421of500rules", func(b *testing.B) {
+		defer processor(b)()
 		for b.Loop() {
 			s.Observe(tr, shaping.Reply{Code: 421, Text: long}, noon)
 		}

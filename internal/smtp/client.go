@@ -51,6 +51,7 @@ type Client struct {
 	by       time.Time       // the deadline that is set, zero where that is not known
 	tls      *tls.ConnectionState
 	broken   bool
+	next     *Mail // whose commands are out already
 }
 
 // NewClient takes a connection over and reads the greeting. A greeting that is not
@@ -288,6 +289,11 @@ type Mail struct {
 	To     []Recipient
 	Header []byte // whole lines with CRLF, put before Body
 	Body   io.Reader
+	// Next is asked once the peer wants the data, where it offers PIPELINING: what it gives
+	// is announced in one write with the end of this message, which may be the first of a
+	// group of commands (RFC 2920, section 3.1), and has to be what is sent next on the
+	// connection, or nothing is. Nil, and nil from it, is that nothing is known to follow.
+	Next func() *Mail
 }
 
 // Result is what became of a Mail.
@@ -302,11 +308,20 @@ type Result struct {
 // Send runs one transaction. With PIPELINING its commands go out together.
 func (c *Client) Send(ctx context.Context, m *Mail) (res Result) {
 	defer c.bind(ctx)()
-	if m.UTF8 && !c.Has("SMTPUTF8") {
+	announced := c.next
+	c.next = nil
+	if announced != nil && announced != m {
+		c.broken = true
+		res.Err = errors.New("another message was announced")
+		return res
+	}
+	if !c.Takes(m) {
 		res.Err = ErrNeedsUTF8
 		return res
 	}
-	if c.Has("PIPELINING") {
+	if announced != nil {
+		c.answers(m, &res)
+	} else if c.Has("PIPELINING") {
 		c.pipelined(m, &res)
 	} else {
 		c.oneByOne(m, &res)
@@ -314,6 +329,9 @@ func (c *Client) Send(ctx context.Context, m *Mail) (res Result) {
 	c.broken = c.broken || res.Err != nil
 	return res
 }
+
+// Takes reports whether the peer offers what a message cannot go without.
+func (c *Client) Takes(m *Mail) bool { return !m.UTF8 || c.Has("SMTPUTF8") }
 
 // mailLine and rcptLine put a command behind b, with its line end.
 func (c *Client) mailLine(b []byte, m *Mail) []byte {
@@ -349,15 +367,25 @@ func (c *Client) rcptLine(b []byte, r *Recipient) []byte {
 	return append(b, '\r', '\n')
 }
 
-// pipelined sends MAIL, RCPT and DATA in one write (RFC 2920).
-func (c *Client) pipelined(m *Mail, res *Result) {
-	b := c.mailLine(c.w.AvailableBuffer(), m)
+// group puts MAIL, RCPT and DATA behind b (RFC 2920).
+func (c *Client) group(b []byte, m *Mail) []byte {
+	b = c.mailLine(b, m)
 	for i := range m.To {
 		b = c.rcptLine(b, &m.To[i])
 	}
-	if res.Err = c.put(append(b, "DATA\r\n"...)); res.Err != nil {
-		return
+	return append(b, "DATA\r\n"...)
+}
+
+// pipelined sends the commands in one write.
+func (c *Client) pipelined(m *Mail, res *Result) {
+	if res.Err = c.put(c.group(c.w.AvailableBuffer(), m)); res.Err == nil {
+		c.answers(m, res)
 	}
+}
+
+// answers reads the replies to a group of commands and sends the message.
+func (c *Client) answers(m *Mail, res *Result) {
+	c.deadline(c.timeouts.Command)
 	if res.Mail, res.Err = c.answer(); res.Err != nil {
 		return
 	}
@@ -428,11 +456,25 @@ type inMemory interface{ Rest() []byte }
 // atOnce is how much of a body in memory goes out with one system call and one deadline.
 const atOnce = 64 << 10
 
+// ahead gives what follows the end of a message: the commands of the next one, if there is
+// one.
+func (c *Client) ahead(m *Mail) []byte {
+	if m.Next == nil || !c.Has("PIPELINING") {
+		return nil
+	}
+	next := m.Next()
+	if next == nil {
+		return nil
+	}
+	c.next = next
+	return c.group(make([]byte, 0, 256), next)
+}
+
 // body sends the message and reads the last reply.
 func (c *Client) body(m *Mail, res *Result) {
 	if b, ok := m.Body.(inMemory); ok {
 		if p := b.Rest(); len(p) > c.w.Available() && len(p) <= atOnce && c.tls == nil {
-			c.gather(m.Header, p, res)
+			c.gather(m, p, res)
 			return
 		}
 	}
@@ -448,9 +490,10 @@ func (c *Client) body(m *Mail, res *Result) {
 		c.net.Close()
 		return
 	}
+	more := c.ahead(m)
 	c.deadline(c.timeouts.End)
 	res.Sent = true
-	if err = d.Close(); err != nil {
+	if err = d.Close(more); err != nil {
 		res.Err = err
 		return
 	}
@@ -459,10 +502,10 @@ func (c *Client) body(m *Mail, res *Result) {
 
 // gather sends a message that lies in memory as it lies there: nothing is copied but
 // by the kernel.
-func (c *Client) gather(header, body []byte, res *Result) {
+func (c *Client) gather(m *Mail, body []byte, res *Result) {
 	d := dotWriter{start: true}
 	parts := make(net.Buffers, 0, 8)
-	for _, p := range [2][]byte{header, body} {
+	for _, p := range [2][]byte{m.Header, body} {
 		for len(p) > 0 {
 			dot, n := d.cut(p)
 			if dot {
@@ -472,7 +515,7 @@ func (c *Client) gather(header, body []byte, res *Result) {
 			p = p[n:]
 		}
 	}
-	parts = append(parts, []byte(d.end()))
+	parts = append(parts, append([]byte(d.end()), c.ahead(m)...))
 	c.deadline(c.timeouts.Data)
 	if _, res.Err = parts.WriteTo(c.net); res.Err != nil {
 		c.net.Close() // part of the end may be out, not all of it
@@ -506,7 +549,7 @@ func (c *Client) rset(res *Result) {
 
 // Quit says good-bye and closes.
 func (c *Client) Quit() error {
-	if !c.broken {
+	if !c.broken && c.next == nil {
 		c.ctx, c.by = nil, time.Time{}
 		c.deadline(5 * time.Second)
 		_, _ = c.w.WriteString("QUIT\r\n")

@@ -131,6 +131,65 @@ func TestClientSend(t *testing.T) {
 	}
 }
 
+// TestClientAnnounces: the commands of the next message come with the end of a message,
+// before its reply, and another message cannot take its place.
+func TestClientAnnounces(t *testing.T) {
+	to := []smtp.Recipient{{Path: smtp.Path{Local: "c", Domain: "d.example"}}}
+	for _, c := range []struct {
+		name  string
+		body  string
+		other bool
+	}{
+		{"short", "\r\nx\r\n", false},
+		{"long", "\r\n" + strings.Repeat("0123456789\r\n", 5000), false},
+		{"another message", "\r\nx\r\n", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			near, far := loopback(t)
+			script := [][2]string{{"", "220 mx\r\n"}, {"EHLO", "250-mx\r\n250 PIPELINING\r\n"}, {"MAIL FROM:<a@", "250 ok\r\n"}, {"RCPT", "250 ok\r\n"}, {"DATA", "354 go\r\n"},
+				{".", ""}, {"MAIL FROM:<b@", ""}, {"RCPT", ""}, {"DATA", "250 first\r\n250 ok\r\n250 ok\r\n354 go\r\n"}}
+			if !c.other {
+				script = append(script, [2]string{".", "250 second\r\n"})
+			}
+			ended := mx(t, far, script)
+			cl, err := smtp.NewClient(t.Context(), near, smtp.Timeouts{})
+			if err == nil {
+				err = cl.Hello(t.Context(), "c.example")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			mail := func(local string) *smtp.Mail {
+				return &smtp.Mail{From: smtp.Path{Local: local, Domain: "b.example"}, To: to, Header: []byte("X: y\r\n"), Body: memory(c.body)}
+			}
+			first, second := mail("a"), mail("b")
+			first.Next = func() *smtp.Mail { return second }
+			if res := cl.Send(t.Context(), first); spell(&res) != "250 ok|250 ok|250 first" {
+				t.Errorf("first: %s, %v", spell(&res), res.Err)
+			}
+			if c.other {
+				if res := cl.Send(t.Context(), mail("z")); res.Err == nil || res.Sent || cl.Usable() {
+					t.Errorf("another: %+v", res)
+				}
+			} else if res := cl.Send(t.Context(), second); spell(&res) != "250 ok|250 ok|250 second" || !cl.Usable() {
+				t.Errorf("second: %s, %v", spell(&res), res.Err)
+			}
+			cl.Close()
+			<-ended
+		})
+	}
+}
+
+// memory is a body that lies in memory.
+func memory(text string) io.Reader { return &inMemory{*strings.NewReader(text), text} }
+
+type inMemory struct {
+	strings.Reader
+	text string
+}
+
+func (m *inMemory) Rest() []byte { return []byte(m.text) }
+
 // spell writes a result's replies down; "-" stands for an answer that did not come.
 func spell(res *smtp.Result) string {
 	if res.Mail == nil {

@@ -267,9 +267,12 @@ func (d *dotWriter) end() string {
 	return "\r\n.\r\n"
 }
 
-// Close ends the message and flushes.
-func (d *dotWriter) Close() error {
+// Close ends the message, puts more behind it and flushes.
+func (d *dotWriter) Close(more []byte) error {
 	if _, err := d.w.WriteString(d.end()); err != nil {
+		return err
+	}
+	if _, err := d.w.Write(more); err != nil {
 		return err
 	}
 	return d.w.Flush()

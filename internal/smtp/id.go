@@ -64,6 +64,9 @@ func (id ID) IsZero() bool { return id == ID{} }
 // MarshalText makes an ID readable in JSON.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
+// AppendText puts what MarshalText gives behind b; it cannot fail.
+func (id ID) AppendText(b []byte) ([]byte, error) { return idEncoding.AppendEncode(b, id[:]), nil }
+
 // UnmarshalText reads what MarshalText wrote.
 func (id *ID) UnmarshalText(b []byte) error {
 	v, err := ParseID(string(b))

@@ -32,6 +32,7 @@ func (s *Spool) reclaim() {
 			s.o.Log.Warn("spool segment not removed", "segment", segmentName(n), "err", err)
 		}
 		delete(s.segments, n)
+		s.gone = at(n, seg.end)
 	}
 }
 
@@ -123,7 +124,7 @@ func (s *Spool) move(id smtp.ID, number uint32) (*commit, error) {
 			b.Changes = append(b.Changes, Change{ID: id, Recipient: i, State: st.State, Attempts: st.Attempts, NotBefore: st.NotBefore, Reason: st.Reason})
 		}
 	}
-	c := &commit{batch: b, kind: d.kind, done: make(chan error, 1)}
+	c := &commit{batch: b, kind: d.kind, done: make(chan error, 1), set: s.timed.known, made: s.madeBy(s.timed.known)}
 	c.payload, c.events, c.body = encodePayload(b, d.kind, d.crc, nil, d.body)
 	if len(c.payload) > maxPayload {
 		return nil, fmt.Errorf("record of %d octets: too large", len(c.payload))

@@ -1,6 +1,9 @@
 package spool
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // clockSet is the least difference that counts as the clock having been set.
 const clockSet = time.Second
@@ -19,8 +22,8 @@ func (s *Spool) wasSet() time.Duration {
 }
 
 // followClock moves the times until which recipients wait as the clock was set. Only the
-// writer calls it: what it writes of them then is right by the clock that it writes
-// with, and a start reckons from that.
+// writer calls it. A record is written with the time at which it was made, by the clock
+// that its times are of: a start reckons from that.
 func (s *Spool) followClock() {
 	by := s.wasSet() - s.timed.known
 	if by.Abs() < clockSet {
@@ -48,6 +51,28 @@ func (x *index) moveMany(by time.Duration) {
 			all[i].move(by)
 		}
 	}
+}
+
+// madeBy is the time of day by a clock that was set by so much, in Unix seconds.
+func (s *Spool) madeBy(set time.Duration) uint32 {
+	return uint32(s.o.Now().Add(set - s.wasSet()).Unix())
+}
+
+// ofNow gives a commit's batch as the index needs it: where it has waited for the disk
+// while the clock was set, its times are moved. Only the writer calls it.
+func (s *Spool) ofNow(c *commit) *Batch {
+	by := s.timed.known - c.set
+	if by.Abs() < clockSet {
+		return c.batch
+	}
+	b := *c.batch
+	b.Changes = slices.Clone(b.Changes)
+	for i := range b.Changes {
+		if x := &b.Changes[i]; !x.NotBefore.IsZero() {
+			x.NotBefore = x.NotBefore.Add(by)
+		}
+	}
+	return &b
 }
 
 func (s *status) move(by time.Duration) {

@@ -5,13 +5,18 @@ package spool
 // restart holds back the segment that the position is in, be it at the segment's end:
 // then a position in a segment that is gone tells that events are missing.
 
-// Oldest is the first position from which the events can still be read.
+// Oldest is the first position from which the events can still be read. The end of the
+// segment that went last is as good as the begin of the one behind it: who stands there
+// misses nothing.
 func (s *Spool) Oldest() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n, seg := s.oldest()
 	if seg == nil {
 		n = 1 // the first that there will be
+	}
+	if s.gone.segment()+1 == n {
+		return uint64(s.gone)
 	}
 	return uint64(at(n, 0))
 }

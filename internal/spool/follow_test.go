@@ -48,7 +48,42 @@ func TestSlowFollowerKeepsWhatItNeeds(t *testing.T) {
 	if slow >= s.Oldest() {
 		t.Error("what was let go is still there")
 	}
-	if got := s.Within(1 << 40); got != s.Oldest() {
+	if got := s.Within(1 << 40); s.Behind(got) != s.Behind(s.Oldest()) || got>>32 != s.Oldest()>>32+1 {
 		t.Errorf("all that there is begins at %d, not %d", got, s.Oldest())
+	}
+	// Who stands at the end of what went misses nothing, and reads on from there.
+	events, next, err := s.Read(ctx, s.Oldest(), 1)
+	if err != nil || len(events) == 0 || next <= s.Oldest() {
+		t.Errorf("read from the oldest position: %d events, %d, %v", len(events), next, err)
+	}
+}
+
+// TestEndOfWhatWentIsNoGap: a follower that had read a whole segment when it went has
+// lost nothing.
+func TestEndOfWhatWentIsNoGap(t *testing.T) {
+	s, _ := openOn(t, faultfs.New())
+	at := max(s.Durable(), s.Oldest())
+	for n := 0; at>>32 == s.Oldest()>>32; n++ {
+		before := s.Durable()
+		mustCommit(t, s, batch(t, s, n, 1000))
+		mustCommit(t, s, settled(n))
+		if s.Durable()>>32 != at>>32 && before>>32 == at>>32 {
+			for at>>32 == before>>32 && at < before { // to the end of the first segment
+				_, next, err := s.Read(ctx, at, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if next>>32 != at>>32 {
+					break
+				}
+				at = next
+			}
+			break
+		}
+	}
+	s.Forget(s.Durable())
+	mustCommit(t, s, &spool.Batch{})
+	if at < s.Oldest() {
+		t.Errorf("a gap is found from %d to %d", at, s.Oldest())
 	}
 }

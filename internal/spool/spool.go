@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,6 +90,7 @@ type Spool struct {
 	recent   int64    // of those in memory
 	outbox   outbox   // the newest events, in memory
 	durable  Position // end of what is durable
+	gone     Position // end of the segment that was removed last
 	forgot   Position // the follower needs nothing before
 	grown    chan struct{}
 	failure  error // of a Submit: what was promised is not durable
@@ -109,8 +111,10 @@ type commit struct {
 	crc     uint32
 	kind    int
 	at      Position
-	note    bool       // may be lost
-	done    chan error // nil: nobody waits
+	note    bool          // may be lost
+	made    uint32        // when, in Unix seconds, by the clock that its times are of
+	set     time.Duration // by how much that was set by then
+	done    chan error    // nil: nobody waits
 }
 
 // Open opens the spool, reads what is there, and takes up the writing.
@@ -222,7 +226,8 @@ func (s *Spool) prepare(b *Batch) (*commit, error) {
 	if b.Message != nil && s.low.Load() && s.scarce() {
 		return nil, ErrFull
 	}
-	c := &commit{batch: b}
+	c := &commit{batch: b, set: s.wasSet()}
+	c.made = s.madeBy(c.set)
 	var sum uint32
 	var err error
 	var prefix, body []byte
@@ -293,6 +298,9 @@ func (s *Spool) write() {
 		if c != nil {
 			group = append(group, c)
 		}
+		// Who could go on now and has something to commit comes before this group is closed:
+		// on a busy machine groups get larger by it, on an idle one nobody waits.
+		runtime.Gosched()
 		for more := !ended; more && len(group) < 4096; {
 			select {
 			case c := <-s.queue:
@@ -370,14 +378,14 @@ func (s *Spool) append(group []*commit) (n int, err error) {
 	if err != nil {
 		return len(group), fmt.Errorf("%w: %w", errNoSegment, full(err))
 	}
-	block, start, now := s.block[:0], seg.end, uint32(s.o.Now().Unix())
+	block, start := s.block[:0], seg.end
 	for _, c := range group {
 		size := space(len(c.payload))
 		if n > 0 && start+int64(len(block))+size > seg.size {
 			break
 		}
 		c.at = at(seg.number, start+int64(len(block)))
-		block = header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at, written: now}.append(block)
+		block = header{length: len(c.payload), events: c.events, crc: c.crc, at: c.at, written: c.made}.append(block)
 		block = append(block, c.payload...)
 		block = append(block, padding[:size-headerSize-int64(len(c.payload))]...)
 		n++
@@ -497,7 +505,7 @@ func (s *Spool) settle(group []*commit, err error) {
 	}
 	for _, c := range group {
 		if err == nil {
-			s.index(c.at, len(c.payload), c.kind, c.batch)
+			s.index(c.at, len(c.payload), c.kind, s.ofNow(c))
 			s.remember(c)
 			s.durable = c.at + Position(space(len(c.payload)))
 			s.outbox.add(c.at, s.durable, c.batch.Events)

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,7 +115,7 @@ func TestMillions(t *testing.T) {
 			took = append(took, time.Since(begin))
 		}
 	}()
-	begin := time.Now()
+	begin, spent := time.Now(), processorTime(t)
 	out, err := s.Import(t.Context(), &file{n: n, random: rand.New(rand.NewPCG(1, 2))}, suppress.ImportOptions{Customer: "acme", Reason: suppress.Manual, MaxBad: -1, Progress: progress(begin)})
 	took := time.Since(begin)
 	close(stop)
@@ -125,7 +126,8 @@ func TestMillions(t *testing.T) {
 	if out.Lines != int64(n) || out.Bad != int64(n/1000) || out.Entries != int64(n-n/1000) || len(out.Faults) != min(100, n/1000) || out.Faults[0].Line != 1000 {
 		t.Fatalf("imported %+v", out)
 	}
-	t.Logf("%d lines in %v: %.0f a second", n, took.Round(time.Millisecond), float64(n)/took.Seconds())
+	spent = processorTime(t) - spent
+	t.Logf("%d lines in %v: %.0f a second; processor time %v, %.2f us a line", n, took.Round(time.Millisecond), float64(n)/took.Seconds(), spent.Round(time.Millisecond), float64(spent.Nanoseconds())/1000/float64(n))
 	if slices.Sort(writes); len(writes) > 0 {
 		t.Logf("%d writes of others meanwhile: median %v, 99%% within %v, slowest %v", len(writes), writes[len(writes)/2], writes[len(writes)*99/100], writes[len(writes)-1])
 	}
@@ -147,6 +149,17 @@ func TestMillions(t *testing.T) {
 		t.Fatalf("counted %+v, %v", counted, err)
 	}
 	t.Logf("counted in %v", time.Since(begin).Round(time.Millisecond))
+	t.Logf("processor time of all, with what the store does afterwards and this test: %v", processorTime(t).Round(time.Millisecond))
+}
+
+// processorTime is what this process has used, in user and system mode.
+func processorTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // progress tells where a long import is, where somebody watches.

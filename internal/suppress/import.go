@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // ImportOptions say what a file does not.
@@ -44,10 +42,8 @@ type Imported struct {
 // maxFaults bounds what is told of bad lines.
 const maxFaults = 100
 
-// importBatch is how much is written at once, octets: more than half of a table in
-// memory, so that Pebble sorts it and writes it out as it is. Entry by entry into such a
-// table would cost four times as much.
-const importBatch = memTable/2 + 1<<20
+// importBatch is up to how much an import is written as one batch, octets.
+const importBatch = memTable / 2
 
 // ErrBusy tells that an import is under way; there is one at a time.
 var ErrBusy = errors.New("another import is under way")
@@ -58,19 +54,20 @@ type importer struct {
 	o       ImportOptions
 	out     Imported
 	columns columns
-	batch   *pebble.Batch
+	sorter  sorter
 	now     time.Time
 	key     []byte
 	value   []byte
+	broken  error // nothing more can be taken up
 }
 
 // Import reads addresses, one a line, or with more columns separated by commas,
 // semicolons or tabs; a first line without "@" names them: address, customer, reason,
 // detail, created, expires, source. It may be packed with gzip. What stands on the list
 // already is replaced. Memory is bounded, whatever the file holds; bad lines are passed
-// over, counted and told of with their line and column. The list goes on answering: an
-// import waits where the store has to catch up. An error is a failure to read or to
-// store; what came before it is on the list.
+// over, counted and told of with their line and column. The list goes on answering
+// meanwhile. All comes on the list in one step at the end, durably; an error, a failure to
+// read or to store, or a crash leaves it as it was.
 func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (*Imported, error) {
 	if !s.importing.TryLock() {
 		return nil, fmt.Errorf("import suppression list: %w", ErrBusy)
@@ -85,13 +82,21 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (*Impo
 	if len(o.Customer) > maxCustomer {
 		return nil, errCustomer
 	}
-	im := &importer{s: s, o: o, now: s.o.Now(), batch: s.db.NewBatch(), columns: columns{separator: ','}}
-	defer func() { im.batch.Close() }()
-	err := im.run(ctx, r)
-	if ferr := im.flush(ctx, pebble.Sync); err == nil {
-		err = ferr
+	im := &importer{s: s, o: o, now: s.o.Now(), columns: columns{separator: ','}, sorter: sorter{fs: s.fs, dir: s.dir, most: s.o.Buffer}}
+	err := s.Err()
+	if err == nil {
+		err = s.fs.MkdirAll(s.dir, 0o700)
 	}
+	if err == nil {
+		s.watchErasures(true)
+		err = im.run(ctx, r)
+	}
+	if err == nil {
+		err = im.finish(ctx)
+	}
+	err = errors.Join(err, s.eraseAgain(ctx, err == nil), s.fs.RemoveAll(s.dir))
 	if err != nil {
+		im.out.Entries = 0
 		return &im.out, fmt.Errorf("import suppression list: line %d: %w", im.out.Lines, err)
 	}
 	return &im.out, nil
@@ -128,9 +133,15 @@ func (im *importer) run(ctx context.Context, r io.Reader) error {
 			im.out.Stopped = fmt.Sprintf("line %d: more than %d bad lines", l.number, im.o.MaxBad)
 			return nil
 		}
-		if im.batch.Len() >= importBatch {
-			if err := im.flush(ctx, pebble.NoSync); err != nil {
-				return err
+		if im.broken != nil {
+			return im.broken
+		}
+		if l.number%4096 == 0 {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if im.o.Progress != nil {
+				im.o.Progress(im.out.Lines)
 			}
 		}
 	}
@@ -168,19 +179,14 @@ func (im *importer) take(parts [][]byte, at []int, err error) {
 	im.put(&e)
 }
 
-// put writes the entry into the batch, without memory of its own.
+// put takes the entry up, without memory of its own.
 func (im *importer) put(e *Entry) {
+	im.s.known.add(e.Customer)
 	im.key = entryKey(im.key[:0], e.Customer, e.Hash)
 	im.value = e.encode(im.value[:0])
-	if err := im.batch.Set(im.key, im.value, nil); err != nil {
-		im.fault(1, err)
-		return
-	}
-	if !e.Expires.IsZero() {
-		if err := im.batch.Set(expiryKey(e, im.key), nil, nil); err != nil {
-			im.fault(1, err)
-			return
-		}
+	im.broken = im.sorter.add(im.key, im.value)
+	if im.broken == nil && !e.Expires.IsZero() {
+		im.broken = im.sorter.add(expiryKey(e, im.key), nil)
 	}
 	im.out.Entries++
 }
@@ -246,28 +252,6 @@ func (im *importer) customer(e *Entry, value string) error {
 		return errors.New("another customer than the import is for")
 	}
 	e.Customer = value
-	return nil
-}
-
-// flush writes the batch. Before it waits until the store has caught up with what was
-// written before, so that nobody else's write ever has to.
-func (im *importer) flush(ctx context.Context, how *pebble.WriteOptions) error {
-	if err := im.s.pace(ctx); err != nil {
-		return err
-	}
-	if im.o.Progress != nil {
-		im.o.Progress(im.out.Lines)
-	}
-	if im.batch.Empty() {
-		if how != pebble.Sync {
-			return nil
-		}
-		return im.s.write(func() error { return im.s.db.LogData(nil, pebble.Sync) }) // what came before is durable with it
-	}
-	if err := im.s.write(func() error { return im.batch.Commit(how) }); err != nil {
-		return err
-	}
-	im.batch.Reset()
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"postern.dev/postern/internal/policy"
@@ -26,6 +27,7 @@ type Options struct {
 	FS     vfs.FS // the disk where nil
 	Cache  int64  // octets; 256 MiB. A hundred million entries want 190 MiB for filters and indexes
 	Random io.Reader
+	Buffer int // octets that an import sorts in memory at a time; 48 MiB where zero
 	Log    *slog.Logger
 	Now    func() time.Time
 	// Failed is told once when nothing can be written any more, before whoever writes is.
@@ -35,15 +37,21 @@ type Options struct {
 // Store is the list. Its methods may be called from any goroutine.
 type Store struct {
 	db     *pebble.DB
+	fs     vfs.FS
+	dir    string                // where imports are put together
+	table  sstable.WriterOptions // of tables that are made outside of the store
 	o      Options
 	broken *broken
 	secret secret
 	hashed atomic.Bool
+	known  known
 
 	mu       sync.Mutex // held from reading an entry to writing it anew
 	position uint64
 
 	importing sync.Mutex
+	underway  bool     // an import is; guarded by mu
+	erased    []erased // while it is
 }
 
 // Key spaces. An entry's key is its letter, the length of the customer's name, the name
@@ -82,12 +90,17 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Random == nil {
 		o.Random = rand.Reader
 	}
+	if o.Buffer == 0 {
+		o.Buffer = 48 << 20
+	}
 	broken := newBroken(o.Log, o.Failed)
-	db, err := pebble.Open(dir, settings(&o, broken))
+	po := settings(&o, broken)
+	po.EnsureDefaults()
+	db, err := pebble.Open(dir, po)
 	if err != nil {
 		return nil, fmt.Errorf("open suppression list %s: %w", dir, err)
 	}
-	s := &Store{db: db, o: o, broken: broken}
+	s := &Store{db: db, fs: po.FS, dir: po.FS.PathJoin(dir, workshop), table: po.MakeWriterOptions(len(po.Levels)-1, db.TableFormat()), o: o, broken: broken}
 	s.hashed.Store(o.Hashed)
 	if err := s.begin(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open suppression list %s: %w", dir, err), db.Close())
@@ -113,6 +126,9 @@ func settings(o *Options, b *broken) *pebble.Options {
 // begin reads where the list stands, and holds its secret against the one it was made
 // with.
 func (s *Store) begin() error {
+	if err := s.fs.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("remove what an import has left: %w", err)
+	}
 	id, err := s.meta(metaSecret)
 	if err != nil {
 		return err
@@ -131,7 +147,10 @@ func (s *Store) begin() error {
 	if err == nil && len(pos) == 8 {
 		s.position = binary.BigEndian.Uint64(pos)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.known.learn(s.db)
 }
 
 // meta reads a value of the list itself; nil where there is none.
@@ -196,11 +215,17 @@ func expiryKey(e *Entry, key []byte) []byte {
 // Find looks an address up: on the customer's own list, then on everybody's. It gives
 // false where neither holds it.
 func (s *Store) Find(customer string, a policy.Address) (Entry, bool, error) {
-	h := s.secret.hash(a)
+	var h Hash
 	now := s.o.Now()
 	for i, c := range [2]string{customer, ""} {
 		if i == 1 && customer == "" {
 			break
+		}
+		if !s.known.has(c) {
+			continue
+		}
+		if h == (Hash{}) {
+			h = s.secret.hash(a)
 		}
 		e, found, err := s.get(c, h)
 		if err != nil {

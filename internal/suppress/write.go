@@ -34,7 +34,8 @@ func (s *Store) complete(e *Entry, h Hash) error {
 }
 
 // set puts an entry into a batch.
-func set(b *pebble.Batch, e *Entry) error {
+func (s *Store) set(b *pebble.Batch, e *Entry) error {
+	s.known.add(e.Customer)
 	k := entryKey(nil, e.Customer, e.Hash)
 	if err := b.Set(k, e.encode(nil), nil); err != nil {
 		return err
@@ -54,7 +55,7 @@ func (s *Store) Add(entries ...Entry) error {
 		if err := s.prepare(&entries[i]); err != nil {
 			return err
 		}
-		if err := set(b, &entries[i]); err != nil {
+		if err := s.set(b, &entries[i]); err != nil {
 			return fmt.Errorf("add to suppression list: %w", err)
 		}
 	}
@@ -148,7 +149,7 @@ func (s *Store) setNew(b *pebble.Batch, e *Entry) (bool, error) {
 	if found && old.active(s.o.Now()) {
 		return false, nil
 	}
-	return true, set(b, e)
+	return true, s.set(b, e)
 }
 
 // Remove takes an address off one customer's list, or off everybody's with "". It
@@ -174,7 +175,11 @@ func (s *Store) Remove(customer string, a policy.Address) (bool, error) {
 // mailed, and nothing else that tells of it; entirely, they go. What was written before is
 // gone from the store's tables when Erase returns. It gives the number of entries.
 func (s *Store) Erase(ctx context.Context, a policy.Address, entirely bool) (int, error) {
-	keys, err := s.erase(a, entirely)
+	return s.eraseHash(ctx, s.secret.hash(a), entirely)
+}
+
+func (s *Store) eraseHash(ctx context.Context, h Hash, entirely bool) (int, error) {
+	keys, err := s.erase(h, entirely)
 	if err != nil {
 		return 0, fmt.Errorf("erase from suppression list: %w", err)
 	}
@@ -193,10 +198,41 @@ func (s *Store) Erase(ctx context.Context, a policy.Address, entirely bool) (int
 	return len(keys), nil
 }
 
-func (s *Store) erase(a policy.Address, entirely bool) (keys [][]byte, err error) {
+// erased is what was erased while an import was under way.
+type erased struct {
+	hash     Hash
+	entirely bool
+}
+
+// watchErasures begins to note what is erased, or ends it and gives what was noted.
+func (s *Store) watchErasures(on bool) []erased {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.secret.hash(a)
+	list := s.erased
+	s.underway, s.erased = on, nil
+	return list
+}
+
+// eraseAgain erases what was erased while an import was under way that may have brought
+// it back, and ends the noting.
+func (s *Store) eraseAgain(ctx context.Context, imported bool) error {
+	for _, e := range s.watchErasures(false) {
+		if !imported {
+			continue
+		}
+		if _, err := s.eraseHash(context.WithoutCancel(ctx), e.hash, e.entirely); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) erase(h Hash, entirely bool) (keys [][]byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.underway {
+		s.erased = append(s.erased, erased{h, entirely})
+	}
 	b := s.db.NewBatch()
 	defer b.Close()
 	if err := s.Err(); err != nil {
