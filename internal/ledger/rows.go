@@ -34,6 +34,12 @@ func (r *rows) put(value []byte, space byte, parts ...[]byte) {
 	r.all = append(r.all, row{start: start, end: len(r.keys), value: value})
 }
 
+// drop adds the deletion of a key.
+func (r *rows) drop(space byte, parts ...[]byte) {
+	r.put(nil, space, parts...)
+	r.all[len(r.all)-1].gone = true
+}
+
 func (r *rows) key(i int) []byte { return r.keys[r.all[i].start:r.all[i].end] }
 
 // into puts the rows into a batch; of those with one key the last one counts.
@@ -118,8 +124,7 @@ func (r *rows) accepted(e *Accepted, ev []byte) {
 		r.put(nil, keyMID, h[:], e.ID[:])
 	}
 	if e.Queue != "" {
-		h := hashed(e.Watch + "\x00" + e.Queue)
-		r.put(nil, keyQueue, h[:], e.ID[:])
+		r.put(nil, keyQueue, hash8(e.Watch+"\x00"+e.Queue), e.ID[:])
 	}
 	for _, d := range e.DKIM {
 		r.put(nil, keyDKIM, u64(d), e.ID[:])
@@ -147,6 +152,8 @@ func (r *rows) other(e Event, ev, sfx []byte) {
 		if !e.ID.IsZero() {
 			r.put(ev, keyEvent, e.ID[:], sfx)
 		}
+	case *Watched:
+		e.index(r)
 	case *IncidentChanged:
 		r.put(ev, keyIncident, []byte(e.Incident), []byte{0}, sfx)
 	case *PolicyLoaded:
@@ -161,29 +168,11 @@ func (r *rows) other(e Event, ev, sfx []byte) {
 		case ShapingBegan:
 			r.put(ev, k[0], k[1:])
 		case ShapingUndone:
-			r.put(nil, k[0], k[1:])
-			r.all[len(r.all)-1].gone = true
+			r.drop(k[0], k[1:])
 		}
-	case *Watched:
-		r.watched(e)
 	default:
 		r.put(ev, keyTime, sfx)
 	}
-}
-
-// watched keeps the latest place of each file, and the messages under way.
-func (r *rows) watched(e *Watched) {
-	w := hashed(e.Watch)
-	for i := range e.Open {
-		r.put(e.Open[i].State, keyWatch, w[:], []byte{'o'}, []byte(e.Open[i].Queue))
-	}
-	for _, q := range e.Closed {
-		r.put(nil, keyWatch, w[:], []byte{'o'}, []byte(q))
-		r.all[len(r.all)-1].gone = true
-	}
-	place := *e
-	place.Open, place.Closed = nil, nil
-	r.put(Encode(&place), keyWatch, w[:], []byte{'f'}, u64(e.Device), u64(e.Inode))
 }
 
 // hashed is hash8 without memory of its own.

@@ -63,6 +63,20 @@ func (e *Watched) walk(c *codec) {
 	c.strs(14, &e.Closed)
 }
 
+// index keeps the latest place of each file, and the messages under way.
+func (e *Watched) index(r *rows) {
+	w := hash8(e.Watch)
+	for i := range e.Open {
+		r.put(e.Open[i].State, keyWatch, w, []byte{'o'}, []byte(e.Open[i].Queue))
+	}
+	for _, q := range e.Closed {
+		r.drop(keyWatch, w, []byte{'o'}, []byte(q))
+	}
+	place := *e
+	place.Open, place.Closed = nil, nil
+	r.put(Encode(&place), keyWatch, w, []byte{'f'}, u64(e.Device), u64(e.Inode))
+}
+
 // WatchState gives where a watch has got to in each file, and its messages under way.
 func (l *Ledger) WatchState(ctx context.Context, watch string) (files []Watched, open map[string][]byte, err error) {
 	prefix := key(keyWatch, hash8(watch))

@@ -94,7 +94,7 @@ func (r *reader) source(t *table, name string, add func(text string, pos policy.
 	for _, l := range logical(name, text) {
 		word := strings.ToLower(strings.Fields(l.value)[0])
 		switch {
-		case t.kind != "texthash" && strings.HasPrefix(word, "if") && (word == "if" || strings.HasPrefix(word, "if/") || strings.HasPrefix(word, "if!")) && t.keyedKind() == false:
+		case t.kind != "texthash" && strings.HasPrefix(word, "if") && (word == "if" || strings.HasPrefix(word, "if/") || strings.HasPrefix(word, "if!")) && !t.keyedKind():
 			return fmt.Errorf("%s: if ... endif is not followed", l.pos)
 		case word == "endif" && !t.keyedKind():
 			depth--
