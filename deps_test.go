@@ -46,7 +46,7 @@ internal/queue: internal/smtp internal/policy internal/message internal/stamp in
 internal/report: internal/smtp internal/message internal/stamp internal/ledger internal/mailauth
 internal/incident: internal/smtp internal/ledger internal/report
 internal/monitor: internal/ledger
-internal/inbox: internal/smtp internal/message
+internal/inbox: internal/message internal/message/xarf
 internal/webhook: internal/ledger
 internal/gateway: internal/dkim internal/smtp internal/message internal/stamp internal/policy internal/spool internal/ledger
 internal/lab: internal/smtp internal/message

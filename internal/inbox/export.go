@@ -40,8 +40,8 @@ func NoticeOf(r *message.Report) *Notice {
 	return n
 }
 
-// xarf is a report of XARF 4 about mail (github.com/xarf/xarf-spec).
-type xarf struct {
+// xarf4 is a report of XARF 4 about mail (github.com/xarf/xarf-spec).
+type xarf4 struct {
 	Version   string     `json:"xarf_version"`
 	ID        string     `json:"report_id"`
 	Timestamp time.Time  `json:"timestamp"`
@@ -75,7 +75,7 @@ type xarfItem struct {
 func (n *Notice) XARF(id, by string) ([]byte, error) {
 	from := n.From
 	dom := from[bytes.LastIndexByte([]byte(from), '@')+1:]
-	x := xarf{Version: "4.2.0", ID: id, Timestamp: n.Time.UTC(), Reporter: xarfParty{dom, from, dom}, Sender: xarfParty{by, "abuse@" + by, by}, Category: "messaging", Type: "spam", Protocol: "smtp",
+	x := xarf4{Version: "4.2.0", ID: id, Timestamp: n.Time.UTC(), Reporter: xarfParty{dom, from, dom}, Sender: xarfParty{by, "abuse@" + by, by}, Category: "messaging", Type: "spam", Protocol: "smtp",
 		SMTPFrom: n.Sender, SMTPTo: n.Recipient, Subject: n.Subject, MessageID: n.MessageID}
 	if n.SourceIP.IsValid() {
 		x.Source = n.SourceIP.String()

@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"postern.dev/postern/internal/message"
+	"postern.dev/postern/internal/message/xarf"
 )
 
 // maxNotices bounds the reports of one request.
@@ -344,80 +344,19 @@ func readSparkPost(b []byte) (out []*Notice, err error) {
 	return out, nil
 }
 
-// readXARF reads a report of XARF, version 4 (github.com/xarf/xarf-spec) or 3.
+// readXARF reads a report of XARF, version 4 or 3. Of attacks, content and the like,
+// which are about no mail, none is made.
 func readXARF(b []byte) ([]*Notice, error) {
-	var v struct {
-		Version      string `json:"xarf_version"`
-		Category     string
-		Type         string
-		Timestamp    moment
-		Source       string `json:"source_identifier"`
-		SMTPFrom     string `json:"smtp_from"`
-		SMTPTo       string `json:"smtp_to"`
-		MessageID    string `json:"message_id"`
-		Subject      string
-		Reporter     struct{ Contact, Domain, Email string }
-		Evidence     []sample
-		ReporterInfo struct {
-			Domain string `json:"ReporterOrgDomain"`
-			Email  string `json:"ReporterOrgEmail"`
-		}
-		Report struct {
-			ReportType, ReportClass, SourceIP, SmtpMailFromAddress, SmtpRcptToAddress string //nolint:revive // the names of the format
-			Date                                                                      moment
-			Samples                                                                   []sample
-		}
-	}
-	if err := decode(b, &v); err != nil {
+	x, err := xarf.Parse(b)
+	if err != nil || !x.Mail() {
 		return nil, err
 	}
-	n := &Notice{Feedback: "abuse", Time: v.Timestamp.Time, Date: v.Timestamp.Time, SourceIP: address(v.Source), Sender: bare(v.SMTPFrom), Recipient: bare(v.SMTPTo), MessageID: bare(v.MessageID), Subject: v.Subject}
-	n.From = anyOf(v.Reporter.Domain, v.Reporter.Contact, v.Reporter.Email, v.ReporterInfo.Domain, v.ReporterInfo.Email, "xarf.invalid")
-	samples := v.Evidence
-	switch {
-	case v.Version != "":
-		if v.Category != "messaging" {
-			return nil, nil // of attacks, content and the like: no mail
-		}
-	case v.Report.SourceIP != "" || v.Report.ReportType != "":
-		r := &v.Report
-		n.Time, n.Date, n.SourceIP, n.Sender, n.Recipient, samples = r.Date.Time, r.Date.Time, address(r.SourceIP), bare(r.SmtpMailFromAddress), bare(r.SmtpRcptToAddress), r.Samples
-	default:
-		return nil, errors.New("neither version 4 nor version 3")
-	}
-	for i := range samples {
-		if raw := samples[i].mail(); raw != nil {
-			n.Original = raw
-			break
-		}
+	n := &Notice{Feedback: "abuse", Time: x.Time, Date: x.Time, SourceIP: x.SourceIP, Sender: bare(x.MailFrom), Recipient: bare(x.MailTo), MessageID: bare(x.MessageID), Subject: x.Subject}
+	n.From = anyOf(x.Reporter.Domain, x.Reporter.Contact, "xarf.invalid")
+	if e := x.Message(); e != nil && LooksLikeMail(e.Payload) {
+		n.Original = e.Payload
 	}
 	return []*Notice{n}, nil
-}
-
-// sample is a piece of evidence of XARF.
-type sample struct {
-	ContentType   string `json:"content_type"`
-	ContentTypeV3 string `json:"ContentType"`
-	Payload       string
-	Base64Encoded *bool
-}
-
-// mail gives the sample if it is one.
-func (s *sample) mail() []byte {
-	kind := strings.ToLower(anyOf(s.ContentType, s.ContentTypeV3))
-	if !strings.HasPrefix(kind, "message/") && !strings.HasPrefix(kind, "text/") {
-		return nil
-	}
-	raw := []byte(s.Payload)
-	if s.Base64Encoded == nil || *s.Base64Encoded {
-		if d, err := base64.StdEncoding.DecodeString(s.Payload); err == nil {
-			raw = d
-		}
-	}
-	if !LooksLikeMail(raw) {
-		return nil
-	}
-	return raw
 }
 
 func anyOf(list ...string) string {
