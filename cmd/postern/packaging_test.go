@@ -11,8 +11,9 @@ import (
 	"testing"
 )
 
-// ours finds the folders that the documents have a node write to.
-var ours = regexp.MustCompile(`(?:state|path|socket) *= *"(/[^"]*)"`)
+// ours finds the folders that the documents have a node write to; a path of one name is
+// that of a webhook.
+var ours = regexp.MustCompile(`(?:state|path|socket) *= *"(/[^"/]+/[^"]*)"`)
 
 // TestPackagedNodeCanWrite: what the documents and examples tell a node to write lies
 // where the packages let it write: the unit of systemd, which makes all else read-only,

@@ -26,6 +26,7 @@ type conn struct {
 	peer    Peer
 	session Session
 	tooMany bool
+	takes   bool // one of the connections that the limit counts
 	counted bool
 	ends    time.Time // of the session
 	readBy  time.Time // the deadline that is set for reading, zero where that is not known

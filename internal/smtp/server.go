@@ -74,6 +74,7 @@ type Server struct {
 	mu        sync.Mutex
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool
+	taken     int // connections that count towards the limit
 	perAddr   map[netip.Addr]int
 	wg        sync.WaitGroup
 	secret    [32]byte // of the answers to unknown users
@@ -147,7 +148,10 @@ func (s *Server) start(ctx context.Context, nc net.Conn) {
 		nc.Close() // more than can be told politely
 		return
 	}
-	c.tooMany = len(s.conns) >= s.limits.Connections
+	if c.tooMany = s.taken >= s.limits.Connections; !c.tooMany {
+		s.taken++
+		c.takes = true
+	}
 	s.conns[c] = true
 	s.wg.Add(1)
 	go func() {
@@ -163,6 +167,7 @@ func (s *Server) admit(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.perAddr[a] >= s.limits.PerAddress {
+		s.release(c) // while it is told so, another may have its place
 		return false
 	}
 	s.perAddr[a]++
@@ -182,10 +187,19 @@ func countedAs(a netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
+// release gives a connection's place among all back. The lock is held.
+func (s *Server) release(c *conn) {
+	if c.takes {
+		s.taken--
+		c.takes = false
+	}
+}
+
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	s.release(c)
 	if !c.counted {
 		return
 	}
