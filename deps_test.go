@@ -28,6 +28,7 @@ internal/policy/policytest: internal/policy
 internal/mailauth: internal/smtp internal/message
 internal/dialect: internal/policy
 internal/dialect/postfix: internal/dialect internal/policy
+internal/audit: internal/dialect internal/policy internal/verify internal/proof
 internal/verify/sat:
 internal/verify/lang:
 internal/verify: internal/policy internal/verify/sat internal/verify/lang

@@ -43,6 +43,8 @@ func commands() []command {
 			"postern impact INC-2026-0001 postern.hcl", runImpact},
 		{"incident", "ls|show|contain|release|repaired|close|advisory [FLAGS] [INCIDENT] FILE|DIR", "see what opened, hold it, release it, write it up",
 			incidentHelp, "postern incident ls postern.hcl\npostern incident contain -note 'hold it first' INC-2026-0001 postern.hcl\npostern incident advisory INC-2026-0001 postern.hcl > advisory.md", runIncident},
+		{"audit", "[-json] [-dialect NAME] PATH", "prove of another server's configuration that it relays for no stranger",
+			auditHelp, "postern audit /etc/postfix\npostconf -n > main.cf; postern audit -json main.cf", runAudit},
 		{"watch", "[FLAGS] FILE|DIR | -once FILE...", "follow other servers' logs, or sum up their history",
 			watchHelp, "postern watch /etc/postern/postern.hcl\npostern watch -once /var/log/mail.log* complaints/\npostern watch -once -json -customer vmta acct-*.csv fbl.mbox", runWatch},
 		{"report", "[export -format F] [-json] [-config FILE|DIR] FILE...", "judge saved complaints and bounces, or tell them on",

@@ -18,6 +18,10 @@ var ErrNotFound = errors.New("no such file")
 // Read gives a file of a configuration, by the name that the configuration has for it.
 type Read func(name string) ([]byte, error)
 
+// GapHeader begins the name of the header field that stands for a gap in Maybe: its
+// number, from 1, follows. No condition of a real configuration asks for it.
+const GapHeader = "x-unmodelled-"
+
 // Gap is a part of a configuration that could not be modelled: what it is, where, and
 // why. It is taken to permit whatever it could.
 type Gap struct {
@@ -35,6 +39,7 @@ type Service struct {
 	// Maybe permits all that a gap could, too; what it does not relay, the server does not.
 	// Nil where there is no gap that could permit anything.
 	Maybe *policy.Program
+	Gaps  []Gap // by the numbers that Maybe's conditions have for them
 	// Note says why nobody outside reaches the service, where that is so; then there are
 	// no programs.
 	Note string

@@ -318,7 +318,7 @@ func (m *modeller) mailKeys(of string, t *table, pos policy.Pos) []branch {
 		case found && dom == "":
 			b.cond = m.localPart(of, local, pos)
 			locals = append(locals, b)
-		case found && local != "":
+		case found && local != "" && isDomain(dom):
 			b.cond = dialect.And(m.localPart(of, local, pos), dialect.Equal(pos, of+".domain", dom))
 			b.doubt = m.destinationOf(of, dom)
 			whole = append(whole, b)

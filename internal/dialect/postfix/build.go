@@ -110,7 +110,7 @@ func (b *builder) service(s *service) error {
 	}
 	b.out.Assumptions = union(b.out.Assumptions, maybe.assumptions)
 	if len(maybe.gaps) > 0 {
-		svc.Maybe = p
+		svc.Maybe, svc.Gaps = p, maybe.gaps
 		b.out.Gaps = appendGaps(b.out.Gaps, maybe.gaps)
 	}
 	b.out.Services = append(b.out.Services, svc)

@@ -47,7 +47,7 @@ func (m *modeller) gap(pos policy.Pos, text, why string) policy.Expr {
 	if !m.maybe {
 		return dialect.False(pos)
 	}
-	return dialect.Call(pos, "has_header", dialect.Text(pos, fmt.Sprintf("x-unmodelled-%d", n)))
+	return dialect.Call(pos, "has_header", dialect.Text(pos, fmt.Sprintf("%s%d", dialect.GapHeader, n)))
 }
 
 func (m *modeller) assume(text string) {

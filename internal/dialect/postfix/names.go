@@ -96,6 +96,8 @@ func domainKeys(fact string, keys []string, pos policy.Pos, below bool) policy.E
 	var ends []policy.Expr
 	for _, k := range keys {
 		switch {
+		case fact != "client.helo" && !isDomain(strings.TrimPrefix(k, ".")):
+			// No domain in a mail or of a host is that.
 		case strings.HasPrefix(k, "."):
 			if !below {
 				ends = append(ends, dialect.Call(pos, "ends_with", dialect.Fact(pos, fact), dialect.Text(pos, k)))
@@ -110,11 +112,16 @@ func domainKeys(fact string, keys []string, pos policy.Pos, below bool) policy.E
 	return dialect.Or(append([]policy.Expr{dialect.In(pos, fact, exact)}, ends...)...)
 }
 
+func isDomain(s string) bool {
+	_, err := policy.NormaliseDomain(s)
+	return err == nil
+}
+
 // owned gives what somebody who names a domain as his own can have meant: not what lies
 // below a public suffix such as com or co.uk.
 func owned(name string, below bool) []string {
 	bare := strings.TrimPrefix(name, ".")
-	if bare == "" || strings.ContainsAny(bare, "@[]") {
+	if strings.ContainsAny(bare, "@[]") || !isDomain(bare) {
 		return nil
 	}
 	public := publicName(bare)
