@@ -31,8 +31,6 @@ func (m *modeller) admit() {
 	if !l.hat {
 		if !l.public {
 			m.add("HAT", l.pos, dialect.Not(m.unknown(l.pos, "HAT of "+l.name, "it is not there: whom the listener admits is not known", false)), nil, reject(l.pos))
-			m.add(relaying, l.pos, nil, tagAction(l.pos, relaying), nil)
-			m.tags[relaying] = true
 		}
 		return
 	}
@@ -88,8 +86,10 @@ func (m *modeller) group(g *group) {
 	case "RELAY":
 		tags = append(tags, relaying)
 	default:
-		m.add(name, g.pos, dialect.And(first(dialect.Or(low...)), m.unknown(g.pos, g.name+" "+g.action, "what this policy does is not in the configuration", false)), tagAction(g.pos, relaying), nil)
-		m.tags[relaying] = true
+		unknown := m.unknown(g.pos, g.name+" "+g.action, "what this policy does is not in the configuration", false)
+		if m.add(name, g.pos, dialect.And(first(dialect.Or(low...)), unknown), tagAction(g.pos, relaying), nil) {
+			m.tags[relaying] = true
+		}
 	}
 	if m.add(name, g.pos, first(dialect.Or(low...)), tagAction(g.pos, tags...), nil) {
 		for _, t := range tags {
@@ -116,7 +116,7 @@ func (m *modeller) host(g *group, item string) (c policy.Expr, mine bool) {
 		}
 		return dialect.Or(any...), mine
 	}
-	if strings.ContainsAny(low, "[:") || !strings.Contains(low, ".") {
+	if strings.ContainsAny(low, "[:@") || !strings.Contains(low, ".") || !named(low) {
 		// Some stranger has any reputation, and stands on a list or does not.
 		return m.chosen(g.pos, "a client that is "+item), false
 	}

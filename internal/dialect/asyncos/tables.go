@@ -119,6 +119,10 @@ func (c *config) ratLines(src string, at policy.Pos) []ratEntry {
 			continue
 		}
 		for _, a := range strings.Split(words[0], ",") {
+			if !named(a) {
+				c.fault(l.pos, "%.60q is no recipient of the RAT", a)
+				continue
+			}
 			out = append(out, ratEntry{pos: l.pos, addr: strings.ToLower(a), accept: accept})
 		}
 	}
@@ -133,7 +137,12 @@ func (c *config) routeLines(src string, at policy.Pos) {
 			c.fault(l.pos, "%.60q: an SMTP route is DOMAIN HOST, ...", l.text)
 			continue
 		}
-		c.routes = append(c.routes, route{pos: l.pos, dom: strings.ToLower(strings.TrimSuffix(words[0], ":")), hosts: words[1:]})
+		dom := strings.ToLower(strings.TrimSuffix(words[0], ":"))
+		if dom != "." && !named(dom) {
+			c.fault(l.pos, "%.60q is no domain", dom)
+			continue
+		}
+		c.routes = append(c.routes, route{pos: l.pos, dom: dom, hosts: words[1:]})
 	}
 }
 
@@ -153,8 +162,12 @@ func (c *config) aliasLines(src string, at policy.Pos) {
 		}
 		for _, d := range context {
 			k := strings.TrimSpace(key)
-			if !strings.Contains(k, "@") && d != "" {
+			if !strings.Contains(k, "@") {
 				k += "@" + d
+			}
+			if !named(k) {
+				c.fault(l.pos, "%.60q is no alias", k)
+				continue
 			}
 			c.aliases = append(c.aliases, mapping{pos: l.pos, key: strings.ToLower(k), to: splitList(to)})
 		}
@@ -165,7 +178,7 @@ func (c *config) aliasLines(src string, at policy.Pos) {
 func (c *config) domainLines(src string, at policy.Pos) {
 	for _, l := range tableLines(src, at) {
 		words := strings.Fields(strings.ReplaceAll(l.text, ",", " "))
-		if len(words) != 2 {
+		if len(words) != 2 || !named(words[0]) {
 			c.fault(l.pos, "%.60q: a line of a domain map is DOMAIN DOMAIN", l.text)
 			continue
 		}
@@ -181,6 +194,19 @@ func (c *config) sourceLines(src string, at policy.Pos) {
 			c.fault(l.pos, "%.60q: a line of altsrchost is SENDER INTERFACE", l.text)
 		}
 	}
+}
+
+// named reports what a table can have for recipients: see pattern.
+func named(s string) bool {
+	local, domain, at := strings.Cut(s, "@")
+	if !at {
+		domain = local
+	}
+	if domain == "" {
+		return at && local != ""
+	}
+	_, err := policy.NormaliseDomain(strings.TrimPrefix(domain, "."))
+	return err == nil && !strings.Contains(domain, "@")
 }
 
 func splitList(s string) []string {

@@ -220,7 +220,8 @@ func (m *modeller) outward(pos policy.Pos) policy.Expr {
 			m.unknown(def.pos, "SMTP route ALL "+strings.Join(def.hosts, " "), "whether that host sends on what is for others is not in the configuration", false)))
 	}
 	if m.l.public && m.l.hasRAT {
-		if own := m.accepted(false); own != nil {
+		// Without one that it accepts by name there is nothing to ask.
+		if own := m.accepted(false); own != nil && slices.ContainsFunc(m.l.rat, func(e ratEntry) bool { return e.accept && e.addr != "all" }) {
 			out = dialect.And(out, dialect.Or(dialect.Not(own), m.unknown(m.l.rat[0].pos, "RAT of "+m.l.name,
 				"a domain that it accepts by name has no SMTP route: whether the hosts of its MX are the operator's is not in the configuration", false)))
 		}
