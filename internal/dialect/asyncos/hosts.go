@@ -106,15 +106,15 @@ func (m *modeller) host(g *group, item string) (c policy.Expr, mine bool) {
 	}
 	if nets, ok := hostRange(item); ok {
 		mine = true
-		var any []policy.Expr
+		var within []policy.Expr
 		for _, n := range nets {
-			any = append(any, dialect.Within(g.pos, "client.address", n.String()))
+			within = append(within, dialect.Within(g.pos, "client.address", n.String()))
 			mine = mine && ownable(n)
 			if g.action == "RELAY" && ownable(n) && !n.Addr().IsPrivate() && !n.Addr().IsLoopback() {
 				m.assume(fmt.Sprintf("strangers cannot send from %s, which sender group %s lets relay", n, g.name))
 			}
 		}
-		return dialect.Or(any...), mine
+		return dialect.Or(within...), mine
 	}
 	if strings.ContainsAny(low, "[:@") || !strings.Contains(low, ".") || !named(low) {
 		// Some stranger has any reputation, and stands on a list or does not.

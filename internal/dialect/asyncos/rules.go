@@ -160,15 +160,16 @@ func (m *modeller) header(c *cond, name string, high bool) policy.Expr {
 			if !strings.EqualFold(e.header, name) {
 				continue
 			}
-			then := constant(c.pos, empty)
-			if e.known && e.insert {
-				then = constant(c.pos, matchesText(re, e.value))
-				then = dialect.Or(then, out)
-			}
-			if !e.known {
-				then = m.unknown(c.pos, c.String(), "a filter above changes the field", high)
-			}
 			tag := dialect.Tagged(c.pos, e.tag)
+			then := constant(c.pos, empty)
+			switch {
+			case !e.known:
+				then = m.unknown(c.pos, c.String(), "a filter above changes the field", high)
+			case e.insert:
+				// What was there stays, and stands once in the condition, which would double else.
+				out = dialect.Or(dialect.And(tag, constant(c.pos, matchesText(re, e.value))), out)
+				continue
+			}
 			out = dialect.Or(dialect.And(tag, then), dialect.And(dialect.Not(tag), out))
 		}
 		return out
@@ -180,11 +181,11 @@ func (m *modeller) remote(c *cond, high bool) policy.Expr {
 	if !ok || c.compare != "==" {
 		return m.unknown(c.pos, c.String(), "no address or network", high)
 	}
-	var any []policy.Expr
+	var within []policy.Expr
 	for _, n := range nets {
-		any = append(any, dialect.Within(c.pos, "client.address", n.String()))
+		within = append(within, dialect.Within(c.pos, "client.address", n.String()))
 	}
-	return dialect.Or(any...)
+	return dialect.Or(within...)
 }
 
 // inGroup holds for mail that the HAT put into a sender group.
