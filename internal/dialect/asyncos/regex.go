@@ -25,6 +25,9 @@ func translate(re string) (string, error) {
 	if strings.Contains(re, "(?P=") || strings.Contains(re, "(?(") {
 		return "", errBack
 	}
+	if strings.Contains(re, "[[:") {
+		return "", errStrange // a class of POSIX here, and none in Python
+	}
 	var b strings.Builder
 	for i := 0; i < len(re); i++ {
 		if re[i] != '\\' || i+1 == len(re) {
@@ -35,6 +38,8 @@ func translate(re string) (string, error) {
 		switch c := re[i]; {
 		case c >= '1' && c <= '9':
 			return "", errBack
+		case c|0x20 >= 'a' && c|0x20 <= 'z' && strings.IndexByte("AbBdDsSwWZnrtfvax", c) < 0, c == 'x' && strings.HasPrefix(re[i+1:], "{"):
+			return "", errStrange // RE2 has escapes of its own
 		case c == 'Z':
 			b.WriteString(`\z`)
 		case c >= 0x80 || strings.IndexByte(`"'@ %&,;:=<>/~!#`, c) >= 0:
