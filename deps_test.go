@@ -27,6 +27,7 @@ internal/history:
 internal/policy/policytest: internal/policy
 internal/mailauth: internal/smtp internal/message
 internal/dialect: internal/policy
+internal/dialect/asyncos: internal/dialect internal/policy
 internal/dialect/postfix: internal/dialect internal/policy
 internal/dialect/opensmtpd: internal/dialect internal/policy
 internal/audit: internal/dialect internal/policy internal/verify internal/proof
@@ -60,7 +61,7 @@ cmd/postern: *
 
 // pure packages take readers and values: no files, sockets, clock, log or process.
 var pure = []string{"internal/ahocorasick", "internal/bounce", "internal/history", "internal/smtp", "internal/message", "internal/message/xarf", "internal/message/unpack", "internal/message/dmarc", "internal/message/tlsrpt", "internal/stamp", "internal/policy", "internal/dkim",
-	"internal/verify", "internal/verify/sat", "internal/verify/lang", "internal/dialect", "internal/dialect/postfix", "internal/dialect/opensmtpd"}
+	"internal/verify", "internal/verify/sat", "internal/verify/lang", "internal/dialect", "internal/dialect/asyncos", "internal/dialect/opensmtpd", "internal/dialect/postfix"}
 
 // dirty is what a pure package may not import itself. smtp is given connections and
 // a logger, so net and log/slog are barred to the others only.

@@ -11,14 +11,19 @@ import (
 
 	"postern.dev/postern/internal/audit"
 	"postern.dev/postern/internal/dialect"
+	"postern.dev/postern/internal/dialect/asyncos"
+	"postern.dev/postern/internal/dialect/opensmtpd"
 	"postern.dev/postern/internal/dialect/postfix"
 	"postern.dev/postern/internal/verify"
 )
 
 const auditHelp = `Reads the configuration of another mail server and proves that it relays nothing for
-strangers, or prints the session by which it would, and the rule that lets it by. Known is
+strangers, or prints the session by which it would, and the rule that lets it by. Known are
 Postfix: PATH is its configuration folder, with main.cf, master.cf and the tables, or a file
-that postconf -n printed; each smtpd service of master.cf is proved by itself.
+that postconf -n printed; each smtpd service of master.cf is proved by itself. And Cisco
+AsyncOS: PATH is the exported XML configuration, or a folder with listeners.txt, filters.txt,
+hat.txt, rat.txt, smtproutes.txt; each listener is proved by itself. And OpenSMTPD: PATH is
+smtpd.conf or its folder; each listen statement is proved by itself.
 
 What is not in the configuration (policy services, LDAP and SQL tables, reverse DNS) is taken
 to permit whatever it could: what still relays nothing is closed, the rest is unknown, with
@@ -32,7 +37,7 @@ const maxConfiguration = 256 << 20
 func runAudit(ctx context.Context, e *env, args []string) error {
 	f := flags("audit")
 	asJSON := f.Bool("json", false, "print one JSON object")
-	name := f.String("dialect", "", "the server's `NAME`; found out where it is not given: postfix")
+	name := f.String("dialect", "", "the server's `NAME`; found out where it is not given: asyncos, opensmtpd, postfix")
 	rest, err := parse(f, args)
 	if err != nil {
 		return err
@@ -70,20 +75,81 @@ func auditModel(path, name string) (*dialect.Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	dir, main, master := path, "main.cf", "master.cf"
+	dir := path
 	if !info.IsDir() {
-		dir, main, master = filepath.Dir(path), filepath.Base(path), ""
-	} else if _, err := os.Stat(filepath.Join(dir, master)); errors.Is(err, fs.ErrNotExist) {
-		master = ""
+		dir = filepath.Dir(path)
 	}
 	if name == "" {
-		if _, err := os.Stat(filepath.Join(dir, main)); err != nil {
-			return nil, fmt.Errorf("audit %s: no configuration of a known server is there: main.cf is looked for (postfix)", path)
-		}
-		name = "postfix"
+		name = dialectOf(dir, path, info.IsDir())
 	}
-	if name != "postfix" {
-		return nil, fmt.Errorf("audit: no dialect %q; known is postfix", name)
+	switch name {
+	case "":
+		return nil, fmt.Errorf("audit %s: no configuration of a known server is there: main.cf is looked for (postfix), smtpd.conf (opensmtpd), listeners.txt or the exported XML (asyncos)", path)
+	case "opensmtpd":
+		file := "smtpd.conf"
+		if !info.IsDir() {
+			file = filepath.Base(path)
+		}
+		return opensmtpd.Model(file, readBelow(dir))
+	case "asyncos":
+		return asyncosModel(dir, path, info.IsDir())
+	case "postfix":
+		return postfixModel(dir, path, info.IsDir())
+	}
+	return nil, fmt.Errorf("audit: no dialect %q; known are asyncos, opensmtpd and postfix", name)
+}
+
+// dialectOf tells by the files that are there whose configuration it is, or "".
+func dialectOf(dir, path string, folder bool) string {
+	if !folder {
+		if filepath.Base(path) == "smtpd.conf" {
+			return "opensmtpd"
+		}
+		if part, _ := asyncos.Part(path); part == "xml" {
+			return "asyncos"
+		}
+		return "postfix"
+	}
+	if _, err := os.Stat(filepath.Join(dir, "main.cf")); err == nil {
+		return "postfix"
+	}
+	if _, err := os.Stat(filepath.Join(dir, "smtpd.conf")); err == nil {
+		return "opensmtpd"
+	}
+	for _, f := range asyncosFiles(dir) {
+		if part, _ := asyncos.Part(f); part == "xml" || part == "listeners" {
+			return "asyncos"
+		}
+	}
+	return ""
+}
+
+// asyncosFiles gives the files of a folder that hold a part of a configuration.
+func asyncosFiles(dir string) []string {
+	var out []string
+	all, _ := os.ReadDir(dir)
+	for _, f := range all {
+		if part, _ := asyncos.Part(f.Name()); part != "" && !f.IsDir() {
+			out = append(out, f.Name())
+		}
+	}
+	return out
+}
+
+func asyncosModel(dir, path string, folder bool) (*dialect.Model, error) {
+	files := []string{filepath.Base(path)}
+	if folder {
+		files = asyncosFiles(dir)
+	}
+	return asyncos.Model(asyncos.Source{Files: files, Read: readBelow(dir)})
+}
+
+func postfixModel(dir, path string, folder bool) (*dialect.Model, error) {
+	main, master := "main.cf", "master.cf"
+	if !folder {
+		main, master = filepath.Base(path), ""
+	} else if _, err := os.Stat(filepath.Join(dir, master)); errors.Is(err, fs.ErrNotExist) {
+		master = ""
 	}
 	return postfix.Model(postfix.Source{Main: main, Master: master, Read: readBelow(dir), Directory: "/etc/postfix"})
 }

@@ -22,6 +22,7 @@ type (
 		Status      verify.Status `json:"status"`
 		Services    []Service     `json:"services"`
 		Gaps        []Gap         `json:"gaps"`
+		Notes       []Gap         `json:"notes"` // what relays nothing and is worth a look
 		Assumptions []string      `json:"assumptions"`
 	}
 	// Service is one way in.
@@ -43,6 +44,7 @@ type (
 		Message string        `json:"message"`
 		Witness *Witness      `json:"witness,omitempty"`
 		Gaps    []Gap         `json:"gaps"`
+		Repair  []string      `json:"repair,omitempty"` // lines in the server's own words, after which the service is no longer open
 	}
 	// Witness is a session that shows an open finding.
 	Witness struct {
@@ -61,10 +63,13 @@ type (
 
 // Run proves a model. o bounds each proof; warnings and repairs are not looked for.
 func Run(m *dialect.Model, o verify.Options) *Report {
-	r := &Report{Dialect: m.Dialect, Status: verify.Closed, Gaps: []Gap{}, Services: []Service{}, Assumptions: append([]string{}, m.Assumptions...)}
+	r := &Report{Dialect: m.Dialect, Status: verify.Closed, Gaps: []Gap{}, Notes: []Gap{}, Services: []Service{}, Assumptions: append([]string{}, m.Assumptions...)}
 	o.NoWarnings, o.NoRepairs = true, true
 	for i := range m.Gaps {
 		r.Gaps = append(r.Gaps, newGap(&m.Gaps[i]))
+	}
+	for i := range m.Notes {
+		r.Notes = append(r.Notes, newGap(&m.Notes[i]))
 	}
 	for i := range m.Services {
 		s := service(&m.Services[i], o)
@@ -97,27 +102,45 @@ func service(s *dialect.Service, o verify.Options) Service {
 	if s.Sure == nil {
 		return out
 	}
-	out.add(s.Sure, nil, o)
+	out.add(s.Sure, nil, s.Choices, o)
 	if out.Status == verify.Closed && s.Maybe != nil {
-		out.add(s.Maybe, s.Gaps, o)
+		out.add(s.Maybe, s.Gaps, s.Choices, o)
+	}
+	if out.Status == verify.Open && s.Repairs != nil {
+		out.repair(s, o)
 	}
 	return out
 }
 
+// repair looks for the first change after which a service is not open.
+func (s *Service) repair(of *dialect.Service, o verify.Options) {
+	var best []string
+	for r := range of.Repairs {
+		r.Service.Repairs = nil
+		if after := service(&r.Service, o); after.Status != verify.Open {
+			best = append(r.Text[:len(r.Text):len(r.Text)], "(then "+string(after.Status)+")")
+			break
+		}
+	}
+	for i := range s.Findings {
+		s.Findings[i].Repair = best
+	}
+}
+
 // add proves a program and adds its leaks. gaps are those that it permits by.
-func (s *Service) add(p *policy.Program, gaps []dialect.Gap, o verify.Options) {
+func (s *Service) add(p *policy.Program, gaps []dialect.Gap, choices []string, o verify.Options) {
 	res := verify.Check(p, o)
 	for i := range res.Findings {
 		f := &res.Findings[i]
 		if f.Code != verify.RelayForStrangers || f.Status == verify.Closed {
 			continue
 		}
-		s.Findings = append(s.Findings, finding(f, gaps))
+		s.Findings = append(s.Findings, finding(f, gaps, choices))
 		s.Status = worse(s.Status, s.Findings[len(s.Findings)-1].Status)
 	}
 }
 
-func finding(f *verify.Finding, gaps []dialect.Gap) Finding {
+func finding(f *verify.Finding, gaps []dialect.Gap, choices []string) Finding {
 	out := Finding{Code: f.Code, Status: f.Status, Rule: f.Filter, File: f.Pos.File, Line: f.Pos.Line, Gaps: []Gap{}}
 	if f.Witness == nil {
 		out.Message = "whether this lets strangers' mail out could not be decided: " + f.Message
@@ -131,7 +154,7 @@ func finding(f *verify.Finding, gaps []dialect.Gap) Finding {
 		return out
 	}
 	out.Message = fmt.Sprintf("a stranger's mail to %s goes out", facts.Rcpt)
-	out.Witness = &Witness{Peer: facts.Client.Address, Name: facts.Client.Name, Session: session(facts)}
+	out.Witness = &Witness{Peer: facts.Client.Address, Name: facts.Client.Name, Session: session(facts, choices)}
 	return out
 }
 
@@ -151,10 +174,37 @@ func usedGaps(f *policy.Facts, gaps []dialect.Gap) []Gap {
 }
 
 // session is what the client says; the server accepts each of it.
-func session(f *policy.Facts) []string {
-	var out []string
+func session(f *policy.Facts, choices []string) []string {
+	var out, fields, others []string
 	if f.Client.Helo != "" {
 		out = append(out, "C: EHLO "+f.Client.Helo)
 	}
-	return append(out, fmt.Sprintf("C: MAIL FROM:<%s>", proof.Path(f.Sender)), fmt.Sprintf("C: RCPT TO:<%s>", proof.Path(f.Rcpt)), "C: DATA", "C: (a message)", "C: .")
+	out = append(out, fmt.Sprintf("C: MAIL FROM:<%s>", proof.Path(f.Sender)), fmt.Sprintf("C: RCPT TO:<%s>", proof.Path(f.Rcpt)))
+	if f.Content != nil {
+		for _, h := range f.Content.Headers {
+			number, choice := strings.CutPrefix(h.Name, dialect.ChosenHeader)
+			n, err := strconv.Atoi(number)
+			switch {
+			case h.Name == dialect.CompanionHeader:
+				others = append(others, fmt.Sprintf("C: RCPT TO:<%s>", whole(h.Value)))
+			case choice && err == nil && n >= 1 && n <= len(choices):
+				fields = append(fields, "C: (with "+choices[n-1]+")")
+			case !strings.HasPrefix(h.Name, dialect.GapHeader):
+				fields = append(fields, "C: "+h.Name+": "+h.Value)
+			}
+		}
+	}
+	out = append(append(out, others...), "C: DATA")
+	return append(append(out, fields...), "C: (a message)", "C: .")
+}
+
+// whole makes an address of the part of one that an expression asks for.
+func whole(s string) string {
+	switch at := strings.IndexByte(s, '@'); {
+	case at < 0:
+		return "anyone@" + s
+	case at == 0:
+		return "anyone" + s
+	}
+	return s
 }

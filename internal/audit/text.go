@@ -26,6 +26,9 @@ func (r *Report) Text(w io.Writer, path string) {
 		}
 		fmt.Fprintln(w)
 	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "%s: note: %s: %s\n", place(n.File, n.Line), n.Text, n.Why)
+	}
 	for _, a := range r.Assumptions {
 		fmt.Fprintf(w, "assumed: %s\n", a)
 	}
@@ -44,6 +47,14 @@ func (f *Finding) text(w io.Writer, service string) {
 		for _, l := range f.Witness.Session {
 			fmt.Fprintf(w, "      %s\n", l)
 		}
+	}
+	for i, l := range f.Repair {
+		if i == 0 {
+			l = "repair: " + l
+		} else {
+			l = "    " + l
+		}
+		fmt.Fprintf(w, "    %s\n", l)
 	}
 	for _, g := range f.Gaps {
 		fmt.Fprintf(w, "    %s: %s: %s\n", place(g.File, g.Line), g.Text, g.Why)

@@ -7,6 +7,7 @@ package dialect
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 
 	"postern.dev/postern/internal/policy"
@@ -21,6 +22,14 @@ type Read func(name string) ([]byte, error)
 // GapHeader begins the name of the header field that stands for a gap in Maybe: its
 // number, from 1, follows. No condition of a real configuration asks for it.
 const GapHeader = "x-unmodelled-"
+
+// Header fields that stand for what a sender does, and that no message has: CompanionHeader
+// holds the other recipients that he names; ChosenHeader and a number, from 1, stand for
+// one of a service's Choices.
+const (
+	CompanionHeader = "x-other-recipient"
+	ChosenHeader    = "x-chosen-"
+)
 
 // Gap is a part of a configuration that could not be modelled: what it is, where, and
 // why. It is taken to permit whatever it could.
@@ -40,9 +49,19 @@ type Service struct {
 	// Nil where there is no gap that could permit anything.
 	Maybe *policy.Program
 	Gaps  []Gap // by the numbers that Maybe's conditions have for them
+	// Choices are conditions that the sender makes true as he likes, in words.
+	Choices []string
+	// Repairs gives changes that may close the service, the smallest first. Nil: none are known.
+	Repairs iter.Seq[Repair]
 	// Note says why nobody outside reaches the service, where that is so; then there are
 	// no programs.
 	Note string
+}
+
+// Repair is a change of a configuration, in its own words, and what the service then is.
+type Repair struct {
+	Text    []string
+	Service Service
 }
 
 // Model is a configuration in the terms of the prover.
@@ -50,6 +69,7 @@ type Model struct {
 	Dialect     string
 	Services    []Service
 	Gaps        []Gap
+	Notes       []Gap    // what to look at although it relays nothing: filters that are skipped, backscatter
 	Assumptions []string // about the world outside, one line each
 }
 

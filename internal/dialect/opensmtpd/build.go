@@ -3,6 +3,7 @@ package opensmtpd
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"postern.dev/postern/internal/dialect"
@@ -10,7 +11,7 @@ import (
 )
 
 // own are networks that strangers do not send from.
-var own = []string{"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "198.18.0.0/15", "::1/128", "fc00::/7", "fe80::/10"}
+var own = []string{"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10"}
 
 // Model reads smtpd.conf and models each of its listeners.
 func Model(name string, read dialect.Read) (*dialect.Model, error) {
@@ -37,6 +38,9 @@ func Model(name string, read dialect.Read) (*dialect.Model, error) {
 			return nil, dialect.Faults{{Pos: s[0].pos, Message: fmt.Sprintf("%.60q begins no statement that is known", s[0].text)}}
 		}
 	}
+	if bad := m.undefined(); len(bad) > 0 {
+		return nil, bad
+	}
 	out := &dialect.Model{Dialect: "opensmtpd"}
 	for _, l := range listens {
 		if err := m.listener(l, out); err != nil {
@@ -44,6 +48,18 @@ func Model(name string, read dialect.Read) (*dialect.Model, error) {
 		}
 	}
 	return out, nil
+}
+
+// undefined gives a fault for each rule with an action that nothing defines.
+func (m *modeller) undefined() (bad dialect.Faults) {
+	for _, r := range m.rules {
+		for i := 1; i+1 < len(r); i++ {
+			if _, known := m.relays[r[i+1].text]; r[i].is("action") && !known {
+				bad = append(bad, dialect.Fault{Pos: r[i+1].pos, Message: fmt.Sprintf("no action %q", r[i+1].text)})
+			}
+		}
+	}
+	return bad
 }
 
 // table reads an inline or file: table; of a mapping it has the keys.
@@ -114,7 +130,11 @@ func (m *modeller) listener(l []word, out *dialect.Model) error {
 	if svc.Gaps = m.gaps; len(m.gaps) == 0 {
 		svc.Maybe = nil
 	}
-	out.Gaps = append(out.Gaps, m.gaps...)
+	for _, g := range m.gaps {
+		if !slices.Contains(out.Gaps, g) {
+			out.Gaps = append(out.Gaps, g)
+		}
+	}
 	out.Services = append(out.Services, svc)
 	return nil
 }
@@ -156,7 +176,7 @@ func (m *modeller) operators() []string {
 	var out []string
 	for _, r := range m.rules {
 		for i := 1; i+1 < len(r); i++ {
-			if !r[i].is("src") {
+			if !r[i].is("src") || i >= 2 && r[i-2].is("!") || r[len(r)-1].is("reject") {
 				continue
 			}
 			items, _ := m.items(r[i+1])
@@ -180,7 +200,6 @@ func (m *modeller) topology(pos policy.Pos, name string) *policy.Topology {
 	here := policy.InsideHost{Name: "here", Address: netip.MustParseAddrPort("0.0.0.1:25"), Pos: pos}
 	seen := map[string]bool{}
 	for _, d := range append(m.owned, "localhost") {
-		d = strings.ToLower(strings.TrimPrefix(d, "*"))
 		if pt, err := policy.ParsePattern(d, pos); err == nil && !seen[d] && pt.Kind != policy.MatchAll {
 			seen[d] = true
 			here.Domains = append(here.Domains, pt)

@@ -72,9 +72,8 @@ func (m *modeller) rule(r []word) (band, bool) {
 			case "local":
 				to = set(exact(dialect.Equal(pos, "rcpt.domain", "localhost")))
 			case "domain", "rcpt-to":
-				if i+1 < len(r) && !r[i+1].is("regex") && w.is("domain") && !neg && !r[len(r)-1].is("reject") {
-					items, _ := m.items(r[i+1])
-					m.owned = append(m.owned, items...)
+				if i+1 < len(r) && !neg && fromOutside(r) {
+					m.own(r[i+1:])
 				}
 				to = set(value(w.text))
 			default:
@@ -99,4 +98,49 @@ func (m *modeller) rule(r []word) (band, bool) {
 		}
 	}
 	return all.and(from).and(to), relay
+}
+
+// fromOutside reports a rule that takes mail from everybody and does not reject it: what
+// it is for is declared as the server's own. What only local clients may send to is not.
+func fromOutside(r []word) bool {
+	for i := 0; i+1 < len(r); i++ {
+		if r[i].is("from") && r[i+1].is("any") {
+			return !r[len(r)-1].is("reject")
+		}
+	}
+	return false
+}
+
+// own notes the domains and addresses that a for clause names: those that somebody can
+// have to himself.
+func (m *modeller) own(clause []word) {
+	if clause[0].is("regex") {
+		if len(clause) > 1 {
+			items, _ := m.items(clause[1])
+			for _, it := range items {
+				if tail := dialect.LiteralTail(it); tail != "" && !dialect.Provider(tail) {
+					m.owned = append(m.owned, tail, "."+tail)
+				}
+			}
+		}
+		return
+	}
+	items, _ := m.items(clause[0])
+	for _, it := range items {
+		it = strings.ToLower(it)
+		local, domain, is := strings.Cut(it, "@")
+		if !is {
+			local, domain = "", it
+		}
+		domain = strings.TrimPrefix(domain, "*")
+		if dialect.Provider(strings.TrimPrefix(domain, ".")) || strings.Contains(domain, "*") {
+			continue
+		}
+		for _, d := range dialect.Owned(domain, false) {
+			if local != "" && local != "*" {
+				d = local + "@" + d
+			}
+			m.owned = append(m.owned, d)
+		}
+	}
 }

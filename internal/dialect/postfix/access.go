@@ -318,7 +318,7 @@ func (m *modeller) mailKeys(of string, t *table, pos policy.Pos) []branch {
 		case found && dom == "":
 			b.cond = m.localPart(of, local, pos)
 			locals = append(locals, b)
-		case found && local != "" && isDomain(dom):
+		case found && local != "" && dialect.IsDomain(dom):
 			b.cond = dialect.And(m.localPart(of, local, pos), dialect.Equal(pos, of+".domain", dom))
 			b.doubt = m.destinationOf(of, dom)
 			whole = append(whole, b)
@@ -342,7 +342,7 @@ func (m *modeller) destinationOf(of, dom string) string {
 
 // destination says why mail to a domain that a recipient table names may be no relaying.
 func (m *modeller) destination(dom string) string {
-	if dom == "" || publicName(strings.TrimPrefix(dom, ".")) || provider(dom) {
+	if dom == "" || dialect.PublicName(strings.TrimPrefix(dom, ".")) || dialect.Provider(dom) {
 		return ""
 	}
 	for _, o := range m.owned {
@@ -351,15 +351,6 @@ func (m *modeller) destination(dom string) string {
 		}
 	}
 	return "a stranger's mail for " + dom + " goes on; whether that domain is one of yours is not in the configuration"
-}
-
-// provider reports a domain of a large mailbox provider, which is nobody's own.
-func provider(dom string) bool {
-	return slices.Contains([]string{
-		"aol.com", "aim.com", "gmail.com", "googlemail.com", "yahoo.com", "ymail.com", "hotmail.com", "outlook.com", "live.com", "msn.com",
-		"icloud.com", "me.com", "mac.com", "comcast.net", "gmx.de", "gmx.net", "web.de", "t-online.de", "mail.ru", "yandex.ru", "qq.com",
-		"163.com", "126.com", "orange.fr", "wanadoo.fr", "free.fr", "laposte.net", "libero.it", "naver.com", "att.net", "verizon.net",
-	}, dom)
 }
 
 // localPart holds for a local part, with or without an extension.

@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"golang.org/x/net/publicsuffix"
-
 	"postern.dev/postern/internal/dialect"
 	"postern.dev/postern/internal/policy"
 )
@@ -64,7 +62,7 @@ func (m *modeller) domainTable(t *table, pos policy.Pos, below bool) domains {
 		if strings.Contains(e.key, "@") {
 			continue
 		}
-		out.owned = append(out.owned, owned(e.key, below)...)
+		out.owned = append(out.owned, dialect.Owned(e.key, below)...)
 		keys = append(keys, e.key)
 	}
 	out.cond = domainKeys("rcpt.domain", keys, pos, below)
@@ -76,7 +74,7 @@ func (m *modeller) domainTable(t *table, pos policy.Pos, below bool) domains {
 		c := dialect.Matches(pos, "rcpt.domain", ru.re)
 		if ru.negate {
 			c = dialect.Not(c)
-		} else if tail := literalTail(ru.re); tail != "" {
+		} else if tail := dialect.LiteralTail(ru.re); tail != "" {
 			out.owned = append(out.owned, tail, "."+tail)
 		}
 		out.cond = dialect.Or(c, out.cond)
@@ -86,7 +84,7 @@ func (m *modeller) domainTable(t *table, pos policy.Pos, below bool) domains {
 
 // domain is one name of a list.
 func domain(name string, pos policy.Pos, below bool) domains {
-	return domains{cond: domainKeys("rcpt.domain", []string{name}, pos, below), owned: owned(name, below)}
+	return domains{cond: domainKeys("rcpt.domain", []string{name}, pos, below), owned: dialect.Owned(name, below)}
 }
 
 // domainKeys holds where a domain is one of some keys, or lies below one where below is
@@ -96,7 +94,7 @@ func domainKeys(fact string, keys []string, pos policy.Pos, below bool) policy.E
 	var ends []policy.Expr
 	for _, k := range keys {
 		switch {
-		case fact != "client.helo" && !isDomain(strings.TrimPrefix(k, ".")):
+		case fact != "client.helo" && !dialect.IsDomain(strings.TrimPrefix(k, ".")):
 			// No domain in a mail or of a host is that.
 		case strings.HasPrefix(k, "."):
 			if !below {
@@ -110,79 +108,6 @@ func domainKeys(fact string, keys []string, pos policy.Pos, below bool) policy.E
 		}
 	}
 	return dialect.Or(append([]policy.Expr{dialect.In(pos, fact, exact)}, ends...)...)
-}
-
-func isDomain(s string) bool {
-	_, err := policy.NormaliseDomain(s)
-	return err == nil
-}
-
-// owned gives what somebody who names a domain as his own can have meant: not what lies
-// below a public suffix such as com or co.uk.
-func owned(name string, below bool) []string {
-	bare := strings.TrimPrefix(name, ".")
-	if strings.ContainsAny(bare, "@[]") || !isDomain(bare) {
-		return nil
-	}
-	public := publicName(bare)
-	switch {
-	case strings.HasPrefix(name, "."):
-		if below || public {
-			return nil
-		}
-		return []string{name}
-	case !below || public:
-		return []string{name}
-	}
-	return []string{name, "." + name}
-}
-
-// publicName reports a domain below which anybody can have one.
-func publicName(name string) bool {
-	switch name {
-	case "localhost", "localdomain", "local", "lan", "internal", "intranet", "corp", "home":
-		return false // of no use outside
-	}
-	suffix, _ := publicsuffix.PublicSuffix(name)
-	return suffix == name
-}
-
-// literalTail gives the domain that every text that an expression matches must be or lie
-// below, where the expression shows it: "(^|\.)corp\.example$".
-func literalTail(re string) string {
-	re = strings.TrimPrefix(re, "(?i)")
-	if !strings.HasSuffix(re, "$") || strings.Contains(re, "|") && !strings.HasPrefix(re, `(^|\.)`) {
-		return ""
-	}
-	body := re[:len(re)-1]
-	at := len(body)
-	for at > 0 {
-		c := body[at-1]
-		if c == '.' {
-			if at < 2 || body[at-2] != '\\' {
-				break
-			}
-			at -= 2
-			continue
-		}
-		if !nameByte(c) && c != '-' || c == '_' {
-			break
-		}
-		at--
-	}
-	tail := strings.ToLower(strings.ReplaceAll(body[at:], `\.`, "."))
-	start := body[:at]
-	switch {
-	case strings.HasPrefix(tail, "."): // something.tail: it may begin anywhere
-		tail = strings.TrimPrefix(tail, ".")
-	case start == "^" || strings.HasSuffix(start, `(^|\.)`) || strings.HasSuffix(start, `^(.*\.)?`) || strings.HasSuffix(start, "@"):
-	default:
-		return ""
-	}
-	if len(owned(tail, true)) < 2 {
-		return ""
-	}
-	return tail
 }
 
 // flatten puts the lines of files named by /path in the place of the name.
