@@ -22,7 +22,6 @@ type modeller struct {
 	relays  map[string]bool // actions by whether they send mail on
 	rules   [][]word
 	filters map[string][]word
-	missing map[string]string
 	owned   []string
 	tag     string
 	maybe   bool
