@@ -32,7 +32,11 @@ func (r *Report) Text(w io.Writer, path string) {
 	for _, a := range r.Assumptions {
 		fmt.Fprintf(w, "assumed: %s\n", a)
 	}
-	fmt.Fprintf(w, "%s: %s, %d services: %s\n", path, r.Dialect, len(r.Services), r.Status)
+	services := "services"
+	if len(r.Services) == 1 {
+		services = "service"
+	}
+	fmt.Fprintf(w, "%s: %s, %d %s: %s\n", path, r.Dialect, len(r.Services), services, r.Status)
 }
 
 func (f *Finding) text(w io.Writer, service string) {
